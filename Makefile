@@ -1,0 +1,69 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TORCH ?= torch==2.13.0
+PICTURES ?= pictures
+ARGS ?=
+
+.PHONY: help setup demo test check fmt docs bench train
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.dev ## Make the virtual environment: engine, tests, training
+
+demo: $(VENV)/.native ## Paint four pictures into ./pictures
+	@echo "Painting four pictures, in three stages each. Nothing is downloaded."
+	@$(BIN)/limner generate --prompts examples/prompts.txt --preset progressive --seed 7 --out $(PICTURES)
+	@echo
+	@echo "The pictures are in ./$(PICTURES). Now try:"
+	@echo "  $(BIN)/limner generate \"two yellow birds in the sky\" --count 2"
+	@echo "  $(BIN)/limner generate \"一只红色的猫\" --lora ink:1"
+	@echo "  $(BIN)/limner inspect $(PICTURES)/*.png"
+	@echo "  $(BIN)/limner --help"
+
+test: $(VENV)/.dev ## Run all tests (ARGS="-k name" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Lint, formatting, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+fmt: $(VENV)/.dev ## Put the code into shape
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## Write the generated pages of docs/ anew
+	@$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.dev ## Measure speed and memory, against diffusers
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+train: $(VENV)/.dev ## Make the built-in checkpoint again; resumes
+	@$(BIN)/python training/train.py $(ARGS)
+
+# The first Python that runs and is new enough; a shim of a version that is not installed does not run.
+$(BIN)/python:
+	@for python in python3.13 python3.12 python3.11 python3; do \
+	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    echo "Making $(VENV) with $$("$$python" --version)"; exec "$$python" -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "limner needs Python 3.11 or newer, with venv. Install it and run make again." >&2; exit 1
+
+$(VENV)/.native: pyproject.toml | $(BIN)/python
+	@echo "Installing limner and its engine into $(VENV) (this takes a few minutes the first time)"
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) install '$(TORCH)'
+	@$(PIP) install --editable '.[native]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.native
+	@echo "Installing what tests and training need into $(VENV)"
+	@$(PIP) install --editable '.[native,dev,train]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""The places where pictures are made, found by name."""

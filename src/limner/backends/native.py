@@ -1,0 +1,451 @@
+"""Our own engine as a backend: one thread drives it, any number of requests share it.
+
+The thread owns the engine and everything with tensors; coroutines hand it commands and read events from their own
+queues. A slow reader never slows the engine: progress and previews that were not read in time are replaced by newer ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import platform
+import queue
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limner.backends.settings import NativeSettings
+from limner.domain import SAMPLERS, SCHEDULES, AdapterOutcome, AdapterStatus, GenerationRequest, Recipe
+from limner.errors import AdapterMismatch, EngineFault, LimnerError, Unsupported
+from limner.events import Done, Event, Failed, ImageGenerated, Info, Preview, Progress, StageUpdate, Warned
+from limner.ports import Capabilities, Order
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from limner.engine.checkpoints import CheckpointEntry
+    from limner.engine.engine import Engine, Happening
+    from limner.engine.families.port import AppliedAdapters
+    from limner.engine.residency import Checkpoint, Places, Residency
+
+IDLE_S = 0.2
+
+
+class Mailbox:
+    """Events for one request, from the engine's thread to its coroutine.
+
+    Facts are kept in order; of progress, and of previews, only the newest unread one of each picture is kept.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._events: dict[object, Event | LimnerError] = {}
+        self._count = 0
+        self._ready = asyncio.Event()
+
+    def put(self, event: Event | LimnerError) -> None:
+        """Called on the engine's thread."""
+        with self._lock:
+            self._count += 1
+            key: object = (event.type, event.index) if isinstance(event, Progress | Preview) else self._count
+            self._events.pop(key, None)
+            self._events[key] = event
+        # The loop may be closed already when its program ended in the middle; nobody reads any more then.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ready.set)
+
+    async def take(self) -> list[Event | LimnerError]:
+        """Everything unread, oldest first; waits until there is something."""
+        await self._ready.wait()
+        with self._lock:
+            self._ready.clear()
+            events, self._events = list(self._events.values()), {}
+        return events
+
+
+@dataclass
+class Job:
+    """A request inside the engine's thread."""
+
+    order: Order
+    mailbox: Mailbox
+    checkpoint: Checkpoint | None = None
+    adapters: AppliedAdapters = ()
+    outcomes: tuple[AdapterOutcome, ...] = ()
+    warnings: list[str] = field(default_factory=list[str])
+    pictures: dict[int, int] = field(default_factory=dict[int, int])  # engine id -> index in the order
+    fractions: dict[int, float] = field(default_factory=dict[int, float])  # index -> share of its work done
+    noted: set[str] = field(default_factory=set[str])
+    painted: int = 0
+    failed: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def request(self) -> GenerationRequest:
+        return self.order.request
+
+    @property
+    def finished(self) -> bool:
+        return self.painted + self.failed == len(self.order.plans)
+
+    def note(self, message: str, code: str) -> None:
+        """Tell something once."""
+        if message not in self.noted:
+            self.noted.add(message)
+            self.mailbox.put(Info(message=message, code=code))
+
+    def warn(self, message: str, code: str) -> None:
+        """Tell, and write into the pictures' recipes, that the result is not quite what was asked for."""
+        self.warnings.append(message)
+        self.mailbox.put(Warned(message=message, code=code))
+
+
+class NativeBackend:
+    """Limner's own engine.
+
+    Args:
+        settings: device, precision, folders, token budget.
+    """
+
+    name = "native"
+
+    def __init__(self, settings: NativeSettings) -> None:
+        self._settings = settings
+        self._commands: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
+        self._engine: Engine | None = None
+        self._residency: Residency | None = None
+        self._jobs: dict[int, Job] = {}
+        self._start_lock = threading.Lock()
+
+    def capabilities(self) -> Capabilities:
+        """What the engine can do with the checkpoints found on disk."""
+        names = tuple(entry.name for entry in list_checkpoints(self._settings) if not entry.problem)
+        return Capabilities(names, SAMPLERS, SCHEDULES, previews=True, adapters=True, references=True)
+
+    async def run(self, order: Order) -> AsyncGenerator[Event, None]:
+        """Paint an order; closing the generator aborts its pictures between two steps."""
+        self._ensure_thread()
+        job = Job(order, Mailbox(asyncio.get_running_loop()))
+        self._commands.put(lambda: self._accept(job))
+        try:
+            while True:
+                for event in await job.mailbox.take():
+                    if isinstance(event, LimnerError):
+                        raise event
+                    yield event
+                    if isinstance(event, Done):
+                        return
+        finally:
+            self._commands.put(lambda: self._drop(job))
+
+    async def aclose(self) -> None:
+        """Stop the engine's thread after the step it is in; running orders end with an error."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._commands.put(None)
+            await asyncio.to_thread(thread.join)
+
+    # --- the engine's thread -----------------------------------------------------------------------------------------
+
+    def _ensure_thread(self) -> None:
+        with self._start_lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="limner-engine", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            busy = self._engine is not None and self._engine.busy
+            try:
+                command = self._commands.get(timeout=0 if busy else IDLE_S) if not busy else self._commands.get_nowait()
+            except queue.Empty:
+                if busy:
+                    self._step()
+                continue
+            if command is None:
+                self._close()
+                return
+            command()
+
+    def _step(self) -> None:
+        assert self._engine is not None
+        try:
+            happenings = self._engine.step()
+        except Exception as error:
+            fault = EngineFault(f"{type(error).__name__} in the engine: {error}. Report this.")
+            for job in {id(job): job for job in self._jobs.values()}.values():
+                self._refuse(job, fault)
+            return
+        for happening in happenings:
+            if (job := self._jobs.get(happening.id)) is not None:
+                self._tell(job, happening)
+
+    def _close(self) -> None:
+        for job in {id(job): job for job in self._jobs.values()}.values():
+            self._refuse(job, EngineFault("The engine was closed while this request ran. Run it again."))
+        self._engine = self._residency = None
+
+    def _refuse(self, job: Job, error: LimnerError) -> None:
+        self._drop(job)
+        job.mailbox.put(error)
+
+    def _drop(self, job: Job) -> None:
+        for picture in [picture for picture, owner in self._jobs.items() if owner is job]:
+            del self._jobs[picture]
+            if self._engine is not None:
+                self._engine.abort(picture)
+
+    def _accept(self, job: Job) -> None:
+        """Load what the order needs and put its pictures in line; runs on the engine's thread."""
+        try:
+            self._prepare(job)
+        except LimnerError as error:
+            self._refuse(job, error)
+        except Exception as error:
+            self._refuse(job, EngineFault(f"{type(error).__name__} while preparing the request: {error}. Report this."))
+
+    def _prepare(self, job: Job) -> None:
+        import torch
+
+        from limner.engine.engine import Engine, Painting
+        from limner.engine.residency import Residency
+
+        if self._residency is None:
+            if self._settings.threads:
+                torch.set_num_threads(self._settings.threads)
+            self._residency = Residency(places_of(self._settings))
+        if self._engine is None:
+            self._engine = Engine(token_budget=self._settings.token_budget)
+        checkpoint = job.checkpoint = self._residency.get(job.request.model)
+        for note in checkpoint.notes:
+            job.note(note, "precision")
+        self._attach_adapters(job, checkpoint)
+        reference = _pixels(job.order.reference, job.order) if job.order.reference else None
+        if not job.request.prompt.strip():
+            job.note("The prompt is empty: the picture is whatever comes.", "empty_prompt")
+        for index, plan in enumerate(job.order.plans):
+            picture = self._engine.add(
+                Painting(plan, checkpoint.family, job.adapters, reference, previews=self._settings.previews)
+            )
+            job.pictures[picture] = index
+            self._jobs[picture] = job
+
+    def _attach_adapters(self, job: Job, checkpoint: Checkpoint) -> None:
+        assert self._residency is not None
+        applied: list[tuple[Any, float]] = []
+        outcomes: list[AdapterOutcome] = []
+        for wanted, file in zip(job.request.adapters, job.order.adapter_files, strict=True):
+            loaded = self._residency.adapter(Path(file), checkpoint)
+            outcome = AdapterOutcome(
+                name=wanted.name,
+                requested_weight=wanted.weight,
+                status=loaded.status,
+                matched=loaded.matched,
+                total=loaded.total,
+                reason=loaded.reason,
+            )
+            outcomes.append(outcome)
+            if outcome.status is not AdapterStatus.APPLIED:
+                message = f"LoRA `{wanted.name}` was {outcome.status}: {outcome.reason}"
+                if job.request.on_adapter_mismatch == "fail":
+                    raise AdapterMismatch(message, outcome=outcome.model_dump(mode="json"))
+                job.warn(message, "adapter_mismatch")
+            if loaded.adapter is not None:
+                applied.append((loaded.adapter, wanted.weight))
+        job.adapters, job.outcomes = tuple(applied), tuple(outcomes)
+
+    # --- happenings to events ----------------------------------------------------------------------------------------
+
+    def _tell(self, job: Job, happening: Happening) -> None:
+        from limner.engine import engine as e
+
+        index = job.pictures[happening.id]
+        plan = job.order.plans[index]
+        match happening:
+            case e.StageBegan(stage=stage) | e.StageEnded(stage=stage):
+                status = "processing" if isinstance(happening, e.StageBegan) else "completed"
+                size = plan.stages[stage]
+                job.mailbox.put(
+                    StageUpdate(
+                        index=index, stage=stage, stages=len(plan.stages), status=status,
+                        width=size.width, height=size.height,
+                    )
+                )  # fmt: skip
+            case e.Stepped():
+                job.fractions[index] = happening.fraction
+                job.mailbox.put(self._progress(job, index, happening))
+            case e.Previewed():
+                png = _png(happening.pixels)
+                job.mailbox.put(Preview(index=index, stage=happening.stage, step=happening.step, png=png))
+            case e.Noted(unknown=words):
+                listed = ", ".join(f"“{word}”" for word in words)
+                job.note(f"This checkpoint does not know {listed}; the picture is made from the rest.", "unknown_words")
+            case e.Painted():
+                job.painted += 1
+                job.mailbox.put(self._image(job, index, happening))
+            case e.Broke(error=error):
+                job.failed += 1
+                job.mailbox.put(
+                    Failed(message=error.message, code=error.code, retryable=error.retryable, index=index)
+                )
+        if isinstance(happening, e.Painted | e.Broke):
+            del self._jobs[happening.id]
+            job.fractions[index] = 1.0
+            if job.finished:
+                status = "completed" if not job.failed else "partial" if job.painted else "failed"
+                duration_s = round(time.monotonic() - job.started, 3)
+                job.mailbox.put(Done(status=status, images=job.painted, failed=job.failed, duration_s=duration_s))
+
+    @staticmethod
+    def _progress(job: Job, index: int, stepped: Any) -> Progress:
+        plans = job.order.plans
+        per_picture = [sum(stage.steps for stage in plan.stages) for plan in plans]
+        done = sum(job.fractions.values()) / len(plans)
+        elapsed = time.monotonic() - job.started
+        before = sum(stage.steps for stage in plans[index].stages[: stepped.stage])
+        current = sum(
+            round(job.fractions.get(i, 0.0) * steps) if i != index else before + stepped.step
+            for i, steps in enumerate(per_picture)
+        )
+        return Progress(
+            current=current,
+            total=sum(per_picture),
+            index=index,
+            stage=stepped.stage,
+            stages=len(plans[index].stages),
+            step=stepped.step,
+            steps=stepped.steps,
+            eta_s=round(elapsed * (1 - done) / done, 2) if done > 0 else None,
+        )
+
+    @staticmethod
+    def _image(job: Job, index: int, painted: Any) -> ImageGenerated:
+        checkpoint = job.checkpoint
+        assert checkpoint is not None
+        pixels = ((painted.pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous()
+        recipe = Recipe(
+            request=job.request,
+            plan=job.order.plans[index],
+            index=index,
+            checkpoint=checkpoint.name,
+            checkpoint_sha256=checkpoint.sha256,
+            family=checkpoint.family.name,
+            device=checkpoint.device,
+            precision=checkpoint.precision,
+            adapters=job.outcomes,
+            outcome=painted.outcomes,
+            warnings=tuple(job.warnings),
+            versions=versions(),
+        )
+        height, width = pixels.shape[:2]
+        return ImageGenerated(index=index, width=width, height=height, rgb=pixels.numpy().tobytes(), recipe=recipe)
+
+
+def _pixels(image: Image.Image, order: Order) -> Any:
+    """A reference picture as (3, H, W) in [-1, 1]; it must have the first stage's size."""
+    import numpy as np
+    import torch
+
+    first = order.plans[0].stages[0]
+    if image.size != (first.width, first.height):
+        raise Unsupported(
+            f"The reference picture is {image.width}x{image.height}, the first stage {first.width}x{first.height}. "
+            "Fit it before the order is made."
+        )
+    array = np.asarray(image.convert("RGB"), dtype="float32")
+    return torch.from_numpy(array).permute(2, 0, 1) / 127.5 - 1.0
+
+
+def _png(pixels: Any) -> bytes:
+    from PIL import Image
+
+    array = (pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    stream = io.BytesIO()
+    Image.fromarray(array, "RGB").save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what shapes a picture."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("limner", "torch", "diffusers", "transformers")}
+
+
+# --- what the command line asks ---------------------------------------------------------------------------------------
+
+BUILTIN_DIR = Path(__file__).parent.parent / "weights"
+SHIPPED_ADAPTERS = BUILTIN_DIR / "loras"
+
+
+def places_of(settings: NativeSettings) -> Places:
+    """The engine's view of the settings."""
+    from limner.engine.checkpoints import Given
+    from limner.engine.residency import Places
+
+    given = None
+    if settings.text_encoder_path or settings.vae_path:
+        given = Given(text_encoder=settings.text_encoder_path, vae=settings.vae_path)
+    precision = {
+        component: getattr(settings, f"{component}_dtype") or settings.dtype
+        for component in ("transformer", "text_encoder", "vae")
+    }
+    return Places(
+        models_dir=settings.models_dir or Path("models"),
+        builtin_dir=BUILTIN_DIR,
+        default_model=str(settings.model_path) if settings.model_path else settings.model,
+        device=settings.device,
+        precision=precision,
+        given=given,
+    )
+
+
+def list_checkpoints(settings: NativeSettings) -> list[CheckpointEntry]:
+    """Every checkpoint on disk, broken ones with their problem."""
+    from limner.engine import checkpoints
+
+    places = places_of(settings)
+    return checkpoints.list_checkpoints(places.models_dir, places.builtin_dir, places.given)
+
+
+def device_report(settings: NativeSettings) -> dict[str, object]:
+    """Device, precision, memory and versions that pictures would be painted with, and what is wrong."""
+    import psutil
+    import torch
+
+    from limner.engine.checkpoints import find_checkpoint
+    from limner.engine.families.zimage_weights import precision_policy
+    from limner.engine.precision import choose_device, choose_precision
+
+    places = places_of(settings)
+    problems: list[str] = []
+    device, precision = torch.device("cpu"), {}
+    try:
+        device = choose_device(places.device)
+        files = find_checkpoint(places.default_model, places.models_dir, places.builtin_dir, places.given)
+        chosen = choose_precision(device, places.precision, precision_policy(files))
+        precision = chosen.names()
+        problems += chosen.notes
+    except LimnerError as error:
+        problems.append(error.message)
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        name = torch.cuda.get_device_name(device)
+    else:
+        memory = psutil.virtual_memory()
+        free, total, name = memory.available, memory.total, platform.processor() or platform.machine()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "precision": precision,
+        "memory_total_bytes": int(total),
+        "memory_free_bytes": int(free),
+        "threads": settings.threads or torch.get_num_threads(),
+        "versions": versions(),
+        "problems": problems,
+    }

@@ -1,0 +1,75 @@
+"""`--like FILE`: the request inside a picture, with the changes that other flags make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from limner.domain import GenerationRequest, Recipe, Stage
+from limner.media.metadata import inspect_picture
+from limner.validation import checked
+from limner.workflows.plans import replayed, resized, size_of_aspect
+
+
+class Original:
+    """A picture that is to be made again.
+
+    Args:
+        path: the picture file.
+
+    Raises `NotFound` and `InvalidRequest` as `inspect_picture` does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        found = inspect_picture(path)
+        self._path = path
+        self.recipe = found if isinstance(found, Recipe) else None
+        self.notes = () if isinstance(found, Recipe) else found.notes
+        self._request = replayed(found) if isinstance(found, Recipe) else found.request
+
+    def request(self, changes: Mapping[str, Any]) -> GenerationRequest:
+        """The request that makes it again, apart from these changes."""
+        changes = dict(changes)
+        base = self._request.model_dump()
+        base["references"] = [self._found(reference) for reference in base["references"]]
+        stages = self._request.stages
+        if stages and "preset" in changes:
+            base["stages"] = None
+        elif stages:
+            base["stages"] = [stage.model_dump() for stage in self._stages(stages, changes)]
+        elif "aspect_ratio" in changes:
+            base |= {"width": None, "height": None}
+        return checked(GenerationRequest, base | changes)
+
+    def pinned(self, request: GenerationRequest, models: tuple[str, ...]) -> GenerationRequest:
+        """The request with the checkpoint that made the original, where the request leaves it to the settings."""
+        if self.recipe and request.model is None and self.recipe.checkpoint in models:
+            return request.model_copy(update={"model": self.recipe.checkpoint})
+        return request
+
+    def differences(self, recipe: Recipe) -> str:
+        """Why a picture made again may differ from the original; empty when nothing speaks for it."""
+        if self.recipe and recipe.checkpoint_sha256 != self.recipe.checkpoint_sha256:
+            return (
+                f"checkpoint `{recipe.checkpoint}` is not the one that made {self._path} "
+                f"(`{self.recipe.checkpoint}`, SHA-256 {self.recipe.checkpoint_sha256[:12]}…); the picture will differ."
+            )
+        return ""
+
+    def _stages(self, stages: tuple[Stage, ...], changes: dict[str, Any]) -> tuple[Stage, ...]:
+        aspect_ratio, width, height = (changes.pop(name, None) for name in ("aspect_ratio", "width", "height"))
+        if aspect_ratio:
+            width, height = size_of_aspect(aspect_ratio, stages[-1].width, stages[-1].height)
+        if width and height:
+            checked(GenerationRequest, {"width": width, "height": height})
+            stages = resized(stages, width, height)
+        if "seed" in changes:
+            stages = tuple(stage.model_copy(update={"noise_seed": None, "stream_seed": None}) for stage in stages)
+        return stages
+
+    def _found(self, reference: dict[str, Any]) -> dict[str, Any]:
+        beside = self._path.parent / reference["path"]
+        return (
+            reference | {"path": str(beside)} if not Path(reference["path"]).exists() and beside.exists() else reference
+        )

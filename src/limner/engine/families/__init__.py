@@ -1,0 +1,1 @@
+"""Architectures that the engine can evaluate, one file each."""

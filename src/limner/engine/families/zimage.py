@@ -1,0 +1,483 @@
+"""Z-Image: one packed forward for rows of mixed sizes, prompts, times and adapters.
+
+The weights live in diffusers' `ZImageTransformer2DModel`; the forward is ours. The tokens of all rows lie one after
+another in a single sequence, every linear layer runs once over all of them, and attention is kept within each row. A
+caption's refined features depend on nothing but the caption, so they are computed once per prompt, not once per step.
+Invariant: a row's answer does not depend on the rows beside it (to rounding).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limner.engine.adapters import apply_low_rank
+from limner.engine.families.port import AppliedAdapters, Encoding, Row
+from limner.engine.families.zimage_weights import Components
+from limner.engine.parameterization import Flow
+
+PAD_MULTIPLE = 32
+PATCH = 2
+VAE_FACTOR = 8
+PROMPT_CACHE = 256
+TILE_ABOVE_PX = 1536 * 1536
+TILE_PX = 512
+
+Spans = list[tuple[slice, AppliedAdapters]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each row's tokens lie in a packed sequence.
+
+    Rows of one length are seen as a batch (rows, length, dim), others as a single sequence (1, total, dim): the same
+    arithmetic broadcasts over both.
+    """
+
+    lengths: tuple[int, ...]
+
+    @property
+    def uniform(self) -> bool:
+        return len(set(self.lengths)) == 1
+
+    @property
+    def slices(self) -> list[slice]:
+        slices, start = [], 0
+        for length in self.lengths:
+            slices.append(slice(start, start + length))
+            start += length
+        return slices
+
+    def shape(self, packed: Tensor) -> Tensor:
+        """(total, …) to (rows, length, …) or (1, total, …)."""
+        rows = len(self.lengths) if self.uniform else 1
+        return packed.view(rows, -1, *packed.shape[1:])
+
+    def per_token(self, per_row: Tensor) -> Tensor:
+        """(rows, dim) to something that broadcasts against `shape`'s result."""
+        if self.uniform:
+            return per_row.unsqueeze(1)
+        repeats = torch.tensor(self.lengths, device=per_row.device)
+        return per_row.repeat_interleave(repeats, dim=0, output_size=sum(self.lengths)).unsqueeze(0)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention within rows; (…, …, heads, head_dim) in and out, shaped as `shape` says."""
+        if self.uniform:
+            mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+            return mixed.transpose(1, 2)
+        if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+            return self._attend_varlen(q, k, v)
+        answers: list[Tensor] = []
+        for piece in self.slices:
+            a, b, c = (t[:, piece].transpose(1, 2) for t in (q, k, v))
+            answers.append(F.scaled_dot_product_attention(a, b, c).transpose(1, 2))
+        return torch.cat(answers, dim=1)
+
+    def _attend_varlen(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        from torch.nn.attention.varlen import varlen_attn
+
+        bounds = torch.tensor([0, *self.lengths], dtype=torch.int32, device=q.device).cumsum(0, dtype=torch.int32)
+        longest = max(self.lengths)
+        mixed = varlen_attn(q[0], k[0], v[0], bounds, bounds, longest, longest)
+        return cast(Tensor, mixed).unsqueeze(0)
+
+
+def _padded(count: int) -> int:
+    return -(-count // PAD_MULTIPLE) * PAD_MULTIPLE
+
+
+def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return F.rms_norm(x, (x.shape[-1],), weight, eps)
+
+
+class ZImage:
+    """The Z-Image family with loaded weights."""
+
+    name = "zimage"
+    default_shift = 3.0
+
+    def __init__(self, components: Components) -> None:
+        self.components = components
+        self.transformer = components.transformer
+        self.device = next(self.transformer.parameters()).device
+        self.dtype = next(self.transformer.parameters()).dtype
+        config = cast(Any, self.transformer.config)
+        self._axes = tuple(int(d) for d in config.axes_dims)
+        self._theta = float(config.rope_theta)
+        self._time_scale = float(config.t_scale)
+        self._channels = int(config.in_channels)
+        vae_config = cast(Any, components.vae.config)
+        self._vae_scale, self._vae_shift = float(vae_config.scaling_factor), float(vae_config.shift_factor or 0.0)
+        self._encodings: OrderedDict[Hashable, Encoding] = OrderedDict()
+        self._refined: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._alive: dict[Hashable, Encoding] = {}
+        self._ropes: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._preview_map: Tensor | None = None
+        self._linears: dict[str, nn.Linear] = {
+            path: module for path, module in self.transformer.named_modules() if isinstance(module, nn.Linear)
+        }
+        self._fused = _fuse(self.transformer)
+
+    # --- what the engine asks ----------------------------------------------------------------------------------------
+
+    def parameterization(self, shift: float | None) -> Flow:
+        """Rectified flow with the given shift."""
+        return Flow(self.default_shift if shift is None else shift)
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """(16, H/8, W/8)."""
+        return (self._channels, height // VAE_FACTOR, width // VAE_FACTOR)
+
+    def batch_key(self, shape: tuple[int, int, int]) -> Hashable:
+        """All sizes share a forward."""
+        return "packed"
+
+    def row_tokens(self, shape: tuple[int, int, int], encoding: Encoding) -> int:
+        """Padded image tokens plus padded caption tokens."""
+        return _padded(shape[1] * shape[2] // PATCH**2) + _padded(encoding.tokens)
+
+    def adapter_targets(self) -> dict[str, tuple[int, int]]:
+        """Module path to (out, in) of every linear layer that an adapter may change."""
+        return {path: (m.out_features, m.in_features) for path, m in self._linears.items()}
+
+    @torch.inference_mode()
+    def encode_text(self, text: str, adapters: AppliedAdapters = ()) -> Encoding:
+        """Hidden states before Qwen3's last layer, unpadded, (tokens, dim); words outside the vocabulary are left out."""
+        if (known := self._encodings.get(text)) is not None:
+            self._encodings.move_to_end(text)
+            return known
+        tokenizer = self.components.tokenizer
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=True
+        )
+        batch = tokenizer(prompt, truncation=True, max_length=512, return_offsets_mapping=True)
+        ids, unknown = list(batch["input_ids"]), []
+        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+            offsets = batch["offset_mapping"]
+            unknown = [prompt[a:b] for (a, b), i in zip(offsets, ids, strict=True) if i == tokenizer.unk_token_id]
+            ids = [i for i in ids if i != tokenizer.unk_token_id]
+        encoder = self.components.text_encoder
+        hidden = encoder(
+            input_ids=torch.tensor([ids], device=encoder.device), output_hidden_states=True, use_cache=False
+        ).hidden_states
+        features = hidden[-2][0].to(self.device, self.dtype)
+        encoding = Encoding(features, len(ids), tuple(dict.fromkeys(unknown)))
+        return _remember(self._encodings, text, encoding)
+
+    @torch.inference_mode()
+    def predict(self, rows: Sequence[Row]) -> list[Tensor]:
+        """The velocity (noise minus picture) of every row, float32; one forward for all of them."""
+        order = sorted(range(len(rows)), key=lambda i: (_adapter_key(rows[i].adapters), rows[i].x.shape))
+        answers = self._forward([rows[i] for i in order])
+        result: list[Tensor] = [answers[0]] * len(rows)
+        for place, answer in zip(order, answers, strict=True):
+            result[place] = answer
+        return result
+
+    @torch.inference_mode()
+    def encode_picture(self, pixels: Tensor) -> Tensor:
+        """The mode of the VAE's posterior, shifted and scaled: (z - shift) * scale."""
+        vae = self._vae_for(pixels.shape[1] * pixels.shape[2])
+        posterior = cast(Any, vae.encode(pixels[None].to(vae.device, vae.dtype))).latent_dist
+        return ((posterior.mode() - self._vae_shift) * self._vae_scale)[0].float().to(self.device)
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor, tiled: bool = False) -> Tensor:
+        """Pixels (3, H, W) in [-1, 1]; in overlapping tiles above `TILE_ABOVE_PX`."""
+        vae = self._vae_for(latent.shape[1] * latent.shape[2] * VAE_FACTOR**2, tiled)
+        z = latent[None] / self._vae_scale + self._vae_shift
+        pixels = cast(Any, vae.decode(z.to(vae.device, vae.dtype))).sample
+        return pixels[0].float().clamp_(-1, 1).cpu()
+
+    def _vae_for(self, pixels: int, tiled: bool = False) -> Any:
+        vae: Any = self.components.vae
+        vae.use_tiling = tiled or pixels > TILE_ABOVE_PX
+        vae.tile_sample_min_size, vae.tile_latent_min_size = TILE_PX, TILE_PX // VAE_FACTOR
+        return vae
+
+    @torch.inference_mode()
+    def preview(self, latent: Tensor) -> Tensor:
+        """A linear map from latent channels to RGB, fitted once to what this VAE makes of coloured squares."""
+        if self._preview_map is None:
+            self._preview_map = self._fit_preview()
+        flat = latent.float().cpu().flatten(1)  # (C, n)
+        rgb = self._preview_map[:, :-1] @ flat + self._preview_map[:, -1:]
+        return rgb.view(3, *latent.shape[1:]).clamp_(0, 1)
+
+    def _fit_preview(self) -> Tensor:
+        side = 16
+        squares = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+        pixels = squares.repeat_interleave(16, 1).repeat_interleave(16, 2) * 2 - 1
+        latent = self.encode_picture(pixels).cpu()
+        z = F.avg_pool2d(latent[None], 2)[0].flatten(1)
+        z = torch.cat([z, torch.ones(1, z.shape[1])])  # (C + 1, n)
+        return torch.linalg.lstsq(z.T, squares.flatten(1).T).solution.T.contiguous()
+
+    # --- the forward -------------------------------------------------------------------------------------------------
+
+    def _forward(self, rows: list[Row]) -> list[Tensor]:
+        net = self.transformer
+        times = torch.tensor([row.timestep for row in rows], dtype=torch.float32, device=self.device)
+        row_spans: Spans = [(slice(i, i + 1), row.adapters) for i, row in enumerate(rows) if row.adapters]
+        condition = self._embed_time(times, row_spans)  # (rows, min(dim, 256))
+
+        counts = [row.x.shape[1] * row.x.shape[2] // PATCH**2 for row in rows]
+        images = Layout(tuple(_padded(count) for count in counts))
+        captions = [self._refine_caption(row.encoding, row.adapters) for row in rows]
+        x = self._embed_images(rows, counts, images)
+        ropes = [
+            self._rope(row.x.shape[1] // PATCH, row.x.shape[2] // PATCH, len(caption))
+            for row, caption in zip(rows, captions, strict=True)
+        ]
+        spans = _spans(images, rows)
+        rope = images.shape(torch.cat([image for image, _ in ropes]) if len(ropes) > 1 else ropes[0][0])
+        x = images.shape(x)
+        for index, block in enumerate(net.noise_refiner):
+            x = self._block(f"noise_refiner.{index}", block, x, rope, images, condition, spans, row_spans)
+
+        whole = Layout(tuple(i + len(c) for i, c in zip(images.lengths, captions, strict=True)))
+        pieces = x.reshape(-1, x.shape[-1]).split(list(images.lengths))
+        x = torch.cat([part for pair in zip(pieces, captions, strict=True) for part in pair])
+        rope = whole.shape(torch.cat([part for pair in ropes for part in pair]))
+        spans = _spans(whole, rows)
+        x = whole.shape(x)
+        for index, block in enumerate(net.layers):
+            x = self._block(f"layers.{index}", block, x, rope, whole, condition, spans, row_spans)
+        return self._unembed(x, rows, counts, whole, condition, spans, row_spans)
+
+    def _linear(self, path: str, x: Tensor, spans: Spans) -> Tensor:
+        """The linear layer at `path` over (total, in), plus the adapters of the rows in `spans`."""
+        module = self._linears[path]
+        y = F.linear(x, module.weight, module.bias)
+        self._adapt(path, y, x, spans)
+        return y
+
+    def _fused_linear(self, prefix: str, names: tuple[str, ...], x: Tensor, spans: Spans) -> list[Tensor]:
+        """Several layers that read the same input, as one product; answers one (total, out) a name."""
+        parts = list(F.linear(x, self._fused[prefix]).split([self._linears[f"{prefix}.{n}"].out_features for n in names], -1))
+        for name, part in zip(names, parts, strict=True):
+            self._adapt(f"{prefix}.{name}", part, x, spans)
+        return parts
+
+    @staticmethod
+    def _adapt(path: str, y: Tensor, x: Tensor, spans: Spans) -> None:
+        for piece, adapters in spans:
+            for adapter, weight in adapters:
+                if deltas := adapter.deltas.get(path):
+                    y[..., piece, :] = apply_low_rank(y[..., piece, :], x[..., piece, :], deltas, weight)
+
+    def _embed_time(self, times: Tensor, row_spans: Spans) -> Tensor:
+        embedder = self.transformer.t_embedder
+        wave = embedder.timestep_embedding(times * self._time_scale, embedder.frequency_embedding_size)
+        hidden = self._linear("t_embedder.mlp.0", wave.to(self.dtype), row_spans)
+        return self._linear("t_embedder.mlp.2", F.silu(hidden), row_spans)
+
+    def _embed_images(self, rows: list[Row], counts: list[int], images: Layout) -> Tensor:
+        """Tokens (total, dim) of all rows, each padded with the learned pad token."""
+        packed = torch.cat([_patchify(row.x) for row in rows]).to(self.dtype)
+        spans = _spans(Layout(tuple(counts)), rows)
+        x = self._linear(f"all_x_embedder.{PATCH}-1", packed, spans)
+        if tuple(counts) == images.lengths:
+            return x
+        pad = self.transformer.x_pad_token
+        parts: list[Tensor] = []
+        for piece, count, length in zip(x.split(counts), counts, images.lengths, strict=True):
+            parts += [piece, pad.expand(length - count, -1)]
+        return torch.cat(parts)
+
+    def _refine_caption(self, encoding: Encoding, adapters: AppliedAdapters) -> Tensor:
+        """The caption after its refiner, (padded tokens, dim), remembered per prompt and adapters."""
+        key = (id(encoding), _adapter_key(adapters))
+        if (known := self._refined.get(key)) is not None:
+            self._refined.move_to_end(key)
+            return known
+        net = self.transformer
+        length = _padded(encoding.tokens)
+        spans: Spans = [(slice(0, length), adapters)] if adapters else []
+        real = self._linear("cap_embedder.1", _rms(net.cap_embedder[0], encoding.features), spans_to(spans, encoding.tokens))
+        x = torch.cat([real, net.cap_pad_token.expand(length - encoding.tokens, -1)])
+        rope = self._rope_at(torch.stack([torch.arange(1, length + 1), torch.zeros(length), torch.zeros(length)], 1))
+        layout = Layout((length,))
+        x = layout.shape(x)
+        for index, block in enumerate(net.context_refiner):
+            x = self._block(f"context_refiner.{index}", block, x, rope[None], layout, None, spans, [])
+        # The key holds the encoding's identity, so the encoding must live as long as the entry.
+        refined = x[0]
+        self._refined[key] = refined
+        self._keep_alive(key, encoding)
+        return refined
+
+    def forget_captions(self) -> None:
+        """Drop what is remembered of captions; needed after the network's weights were changed in place."""
+        self._refined.clear()
+        self._alive.clear()
+
+    def _keep_alive(self, key: Hashable, encoding: Encoding) -> None:
+        self._alive[key] = encoding
+        while len(self._refined) > PROMPT_CACHE:
+            oldest, _ = self._refined.popitem(last=False)
+            self._alive.pop(oldest, None)
+
+    def _rope(self, height: int, width: int, caption: int) -> tuple[Tensor, Tensor]:
+        """Complex rotations (tokens, head_dim/2) of an image behind a caption of `caption` tokens, and of the caption."""
+        key = (height, width, caption)
+        if (known := self._ropes.get(key)) is None:
+            grid = torch.cartesian_prod(
+                torch.tensor([float(caption + 1)]), torch.arange(float(height)), torch.arange(float(width))
+            )
+            padding = torch.zeros(_padded(len(grid)) - len(grid), 3)
+            image = self._rope_at(torch.cat([grid, padding]))
+            index = torch.arange(1.0, caption + 1)
+            text = self._rope_at(torch.stack([index, index * 0, index * 0], 1))
+            known = torch.cat([image, text])
+            _remember(self._ropes, key, known, 64)
+        return known[:-caption], known[-caption:]
+
+    def _rope_at(self, positions: Tensor) -> Tensor:
+        angles = [
+            positions[:, axis, None].double() / self._theta ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+            for axis, dim in enumerate(self._axes)
+        ]
+        angle = torch.cat(angles, 1).float()
+        return torch.polar(torch.ones_like(angle), angle).to(self.device)
+
+    def _block(
+        self,
+        path: str,
+        block: Any,
+        x: Tensor,
+        rope: Tensor,
+        layout: Layout,
+        condition: Tensor | None,
+        spans: Spans,
+        row_spans: Spans,
+    ) -> Tensor:
+        """One transformer block over (rows, length, dim) or (1, total, dim)."""
+        attention = block.attention
+        y = _rms(block.attention_norm1, x)
+        modulation: list[Tensor] = []
+        if condition is not None:
+            per_row = self._linear(f"{path}.adaLN_modulation.0", condition, row_spans)
+            scale_a, gate_a, scale_f, gate_f = per_row.chunk(4, dim=1)
+            modulation = [layout.per_token(m) for m in (1.0 + scale_a, gate_a.tanh(), 1.0 + scale_f, gate_f.tanh())]
+            y = y * modulation[0]
+        q, k, v = self._over_tokens(
+            lambda t: self._fused_linear(f"{path}.attention", ("to_q", "to_k", "to_v"), t, spans), y
+        )
+        heads = attention.heads
+        q, k, v = (t.unflatten(-1, (heads, -1)) for t in (q, k, v))
+        q, k = _rotate(_rms(attention.norm_q, q), rope), _rotate(_rms(attention.norm_k, k), rope)
+        mixed = layout.attend(q, k, v).flatten(2)
+        (y,) = self._over_tokens(lambda t: [self._linear(f"{path}.attention.to_out.0", t, spans)], mixed)
+        y = _rms(block.attention_norm2, y)
+        x = torch.addcmul(x, modulation[1], y) if modulation else x + y
+        y = _rms(block.ffn_norm1, x)
+        if modulation:
+            y = y * modulation[2]
+        gate, up = self._over_tokens(lambda t: self._fused_linear(f"{path}.feed_forward", ("w1", "w3"), t, spans), y)
+        hidden = F.silu(gate) * up
+        (y,) = self._over_tokens(lambda t: [self._linear(f"{path}.feed_forward.w2", t, spans)], hidden)
+        y = _rms(block.ffn_norm2, y)
+        return torch.addcmul(x, modulation[3], y) if modulation else x + y
+
+    @staticmethod
+    def _over_tokens(run: Callable[[Tensor], list[Tensor]], x: Tensor) -> list[Tensor]:
+        """Run a layer over the flat sequence (spans count tokens of all rows) and give its answers x's leading shape."""
+        lead = x.shape[:2]
+        return [y.unflatten(0, lead) for y in run(x.flatten(0, 1))]
+
+    def _unembed(
+        self,
+        x: Tensor,
+        rows: list[Row],
+        counts: list[int],
+        whole: Layout,
+        condition: Tensor,
+        spans: Spans,
+        row_spans: Spans,
+    ) -> list[Tensor]:
+        path = f"all_final_layer.{PATCH}-1"
+        norm = cast(Any, self.transformer.all_final_layer[f"{PATCH}-1"]).norm_final
+        scale = 1.0 + self._linear(f"{path}.adaLN_modulation.1", F.silu(condition), row_spans)
+        x = norm(x) * whole.per_token(scale)
+        flat = self._linear(f"{path}.linear", x.flatten(0, 1), spans).float()
+        answers: list[Tensor] = []
+        for row, piece, count in zip(rows, whole.slices, counts, strict=True):
+            tokens = flat[piece.start : piece.start + count]
+            # The network answers picture minus noise; the velocity that samplers use points the other way.
+            answers.append(_unpatchify(tokens, row.x.shape).neg_())
+        return answers
+
+
+def spans_to(spans: Spans, length: int) -> Spans:
+    """The same adapters over the first `length` tokens."""
+    return [(slice(0, length), adapters) for _, adapters in spans]
+
+
+def _spans(layout: Layout, rows: Sequence[Row]) -> Spans:
+    """Runs of tokens whose rows carry the same adapters; rows without adapters need none."""
+    spans: Spans = []
+    for piece, row in zip(layout.slices, rows, strict=True):
+        if not row.adapters:
+            continue
+        if spans and spans[-1][0].stop == piece.start and _adapter_key(spans[-1][1]) == _adapter_key(row.adapters):
+            spans[-1] = (slice(spans[-1][0].start, piece.stop), row.adapters)
+        else:
+            spans.append((piece, row.adapters))
+    return spans
+
+
+def _adapter_key(adapters: AppliedAdapters) -> tuple[tuple[int, float], ...]:
+    return tuple((id(adapter), weight) for adapter, weight in adapters)
+
+
+def _rms(norm: Any, x: Tensor) -> Tensor:
+    return _norm(x, norm.weight, norm.eps)
+
+
+def _rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Rotary embedding of (…, tokens, heads, head_dim) by complex (…, tokens, head_dim/2)."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rope.unsqueeze(-2)).flatten(-2).to(x.dtype)
+
+
+def _patchify(x: Tensor) -> Tensor:
+    """(C, h, w) to tokens (h/2*w/2, 4C), patch row first, channels innermost."""
+    c, h, w = x.shape
+    return x.view(c, h // PATCH, PATCH, w // PATCH, PATCH).permute(1, 3, 2, 4, 0).reshape(-1, PATCH * PATCH * c)
+
+
+def _unpatchify(tokens: Tensor, shape: torch.Size) -> Tensor:
+    c, h, w = shape
+    return tokens.view(h // PATCH, w // PATCH, PATCH, PATCH, c).permute(4, 0, 2, 1, 3).reshape(c, h, w)
+
+
+def _fuse(transformer: Any) -> dict[str, Tensor]:
+    """Lay the weights of layers that read the same input side by side in memory, the modules keep views of them."""
+    fused: dict[str, Tensor] = {}
+    for path, module in transformer.named_modules():
+        for owner, names in (("attention", ("to_q", "to_k", "to_v")), ("feed_forward", ("w1", "w3"))):
+            if not path.endswith("." + owner):
+                continue
+            layers = [cast(nn.Linear, getattr(module, name)) for name in names]
+            weight = torch.cat([layer.weight.data for layer in layers])
+            start = 0
+            for layer in layers:
+                layer.weight = nn.Parameter(weight[start : start + layer.out_features], requires_grad=False)
+                start += layer.out_features
+            fused[path] = weight
+    return fused
+
+
+def _remember(cache: OrderedDict[Hashable, Any], key: Hashable, value: Any, limit: int = PROMPT_CACHE) -> Any:
+    cache[key] = value
+    while len(cache) > limit:
+        cache.popitem(last=False)
+    return value
+

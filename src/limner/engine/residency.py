@@ -1,0 +1,105 @@
+"""Which checkpoints are in memory, and the adapters that were attached to them.
+
+A checkpoint is loaded when a request first names it and kept while it is among the last used. Nothing is loaded twice.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from limner.engine.adapters import AdapterStore, LoadedAdapter
+from limner.engine.checkpoints import CheckpointFiles, Given, find_checkpoint
+from limner.engine.families.zimage import ZImage
+from limner.engine.families.zimage_weights import load_components, precision_policy
+from limner.engine.precision import choose_device, choose_precision
+from limner.engine.runner import guarded
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where checkpoints are looked for, and how they are to be loaded.
+
+    `precision` maps components to what was wished (`auto`, `float32`, …); `given` names parts that lie elsewhere.
+    """
+
+    models_dir: Path
+    builtin_dir: Path
+    default_model: str
+    device: str = "auto"
+    precision: Mapping[str, str] = field(default_factory=dict[str, str])
+    given: Given | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A loaded checkpoint: its family, and the facts that recipes record."""
+
+    name: str
+    family: ZImage
+    device: str
+    precision: dict[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the transformer's weights."""
+        return self.family.components.checkpoint_sha256
+
+
+class Residency:
+    """Loads checkpoints by name and keeps the last `limit` of them."""
+
+    def __init__(self, places: Places, limit: int = 2) -> None:
+        self._places = places
+        self._limit = limit
+        self._loaded: OrderedDict[str, Checkpoint] = OrderedDict()
+        self._adapters = AdapterStore()
+
+    def get(self, name: str | None = None) -> Checkpoint:
+        """The checkpoint of that name (the default one for None), loaded now if it is not in memory.
+
+        Raises:
+            NotFound, BrokenCheckpoint, Unsupported: as `find_checkpoint` and `load_components` say.
+            OutOfMemory: it does not fit; what was loaded before is kept.
+        """
+        key = name or self._places.default_model
+        if (known := self._loaded.get(key)) is not None:
+            self._loaded.move_to_end(key)
+            return known
+        # The parts named in the settings belong to the default checkpoint only.
+        given = self._places.given if key == self._places.default_model else None
+        files = find_checkpoint(key, self._places.models_dir, self._places.builtin_dir, given)
+        checkpoint = guarded(lambda: self._load(files), f"loading checkpoint `{files.name}`")
+        self._loaded[key] = checkpoint
+        while len(self._loaded) > self._limit:
+            _, dropped = self._loaded.popitem(last=False)
+            self._adapters.forget(dropped.family)
+        return checkpoint
+
+    def adapter(self, file: Path, checkpoint: Checkpoint) -> LoadedAdapter:
+        """What became of attaching a LoRA file to a checkpoint; read once."""
+        family = checkpoint.family
+        return self._adapters.load(
+            file,
+            family.adapter_targets(),
+            family.components.text_targets(),
+            family.name,
+            identity=family,
+            checkpoint=checkpoint.name,
+            device=family.device,
+            dtype=family.dtype,
+        )
+
+    def _load(self, files: CheckpointFiles) -> Checkpoint:
+        device = choose_device(self._places.device)
+        precision = choose_precision(device, self._places.precision, precision_policy(files))
+        if device.type == "cuda":
+            # Reductions in half precision differ with the batch; the law batched = alone needs them exact.
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        family = ZImage(load_components(files, device, precision))
+        return Checkpoint(files.name, family, str(device), precision.names(), precision.notes)

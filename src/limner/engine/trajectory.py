@@ -1,0 +1,208 @@
+"""One latent on its way through the stages of its plan.
+
+A trajectory holds its sampler, its noise, its conditioning and its cache, and nothing of anybody else. It says which
+rows it needs evaluated (`rows`), takes the answers (`accept`), and is `done` when its last stage has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from limner.domain import Plan, Stage, StageOutcome
+from limner.engine.cache import EasyCache, EasyCacheState
+from limner.engine.families.port import AppliedAdapters, Encoding, Family, Row
+from limner.engine.noise import Noise
+from limner.engine.samplers import SAMPLERS, evaluations
+from limner.engine.schedules import sigmas_for
+
+POSITIVE, NEGATIVE = "positive", "negative"
+
+
+@dataclass
+class StageRun:
+    """A stage while it runs: what its sampler waits for, and what has been done."""
+
+    stage: Stage
+    sampler: Generator[tuple[Tensor, float], Tensor, Tensor]
+    sigmas: Tensor
+    conditions: tuple[str, ...]
+    cache: EasyCacheState | None
+    expected: int
+    x: Tensor
+    sigma: float
+    evaluations: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas) - 1
+
+    @property
+    def step(self) -> int:
+        return min(self.steps, self.evaluations * self.steps // max(1, self.expected))
+
+
+class Trajectory:
+    """A picture being painted.
+
+    Args:
+        plan: its stages, with every seed fixed.
+        family: the architecture with its weights.
+        encodings: "positive" always, "negative" where any stage has guidance.
+        adapters: applied to every row of this trajectory.
+        start: the latent (C, h, w) of a reference picture at the first stage's size, if there is one.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        family: Family,
+        encodings: dict[str, Encoding],
+        adapters: AppliedAdapters = (),
+        start: Tensor | None = None,
+    ) -> None:
+        self.plan = plan
+        self.family = family
+        self.encodings = encodings
+        self.adapters = adapters
+        self.outcomes: list[StageOutcome] = []
+        self.latent: Tensor | None = start
+        self.denoised: Tensor | None = None
+        self._costs = [self._cost(stage) for stage in plan.stages]
+        self.run = self._begin(plan.stages[0])
+
+    @property
+    def stage(self) -> int:
+        """Index of the stage that runs (the number of stages when done)."""
+        return len(self.outcomes)
+
+    @property
+    def done(self) -> bool:
+        """Whether the last stage has ended; `latent` is then the finished one."""
+        return len(self.outcomes) == len(self.plan.stages)
+
+    @property
+    def fraction(self) -> float:
+        """How much of the work is done, weighted by what each stage costs."""
+        before = sum(self._costs[: self.stage])
+        now = 0.0 if self.done else self._costs[self.stage] * self.run.evaluations / max(1, self.run.expected)
+        return min(1.0, (before + now) / sum(self._costs))
+
+    @property
+    def tokens(self) -> int:
+        """What the next evaluation costs, over all its rows."""
+        return sum(self.family.row_tokens(self.shape, self.encodings[c]) for c in self.run.conditions)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the latent in this stage."""
+        c, h, w = self.run.x.shape
+        return (c, h, w)
+
+    def rows(self) -> list[Row]:
+        """The rows whose answers `accept` expects, in this order."""
+        run = self.run
+        parameterization = self.family.parameterization(run.stage.shift)
+        x = parameterization.model_input(run.x, run.sigma)
+        timestep = parameterization.timestep(run.sigma)
+        return [Row(x, timestep, self.encodings[c], self.adapters) for c in run.conditions]
+
+    def settle_from_cache(self) -> bool:
+        """Answer the sampler from EasyCache if it may skip this evaluation; whether it did."""
+        run = self.run
+        if run.cache is None:
+            return False
+        answers = run.cache.consider(run.x, run.sigma)
+        if answers is None:
+            return False
+        self._advance([answers[c] for c in run.conditions])
+        return True
+
+    def accept(self, outputs: list[Tensor]) -> None:
+        """Take the network's raw outputs for `rows()` and move to the next evaluation, stage, or the end."""
+        run = self.run
+        if run.cache is not None:
+            run.cache.observe(run.x, run.sigma, dict(zip(run.conditions, outputs, strict=True)))
+        self._advance(outputs)
+
+    def _advance(self, outputs: list[Tensor]) -> None:
+        run = self.run
+        parameterization = self.family.parameterization(run.stage.shift)
+        predictions = [parameterization.denoised(run.x, run.sigma, output) for output in outputs]
+        denoised = predictions[0]
+        if len(predictions) == 2:
+            denoised = predictions[1] + run.stage.cfg * (predictions[0] - predictions[1])
+        run.evaluations += 1
+        self.denoised = denoised
+        try:
+            run.x, run.sigma = run.sampler.send(denoised)
+        except StopIteration as finished:
+            self._finish(parameterization.finish(finished.value, float(run.sigmas[-1])))
+
+    def _finish(self, latent: Tensor) -> None:
+        run = self.run
+        self.latent = latent
+        self.outcomes.append(
+            StageOutcome(
+                evaluations=run.evaluations,
+                skipped=run.cache.skipped if run.cache else 0,
+                duration_s=round(time.monotonic() - run.started, 4),
+            )
+        )
+        # The next stage begins only if this one left something to work on; the engine reports what is not finite.
+        if not self.done and bool(torch.isfinite(latent).all()):
+            self.run = self._begin(self.plan.stages[self.stage])
+
+    def _begin(self, stage: Stage) -> StageRun:
+        family = self.family
+        parameterization = family.parameterization(stage.shift)
+        shape = family.latent_shape(stage.width, stage.height)
+        sigmas = sigmas_for(parameterization, stage.schedule, stage.steps, stage.denoise, sampler=stage.sampler)
+        assert stage.noise_seed is not None, "a plan's stages carry their seeds"
+        noise = Noise(
+            stage.noise_seed,
+            shape,
+            float(sigmas[sigmas > 0].min()),
+            float(sigmas.max()),
+            stream_seed=stage.stream_seed,
+        )
+        device = self.encodings[POSITIVE].features.device
+        latent = torch.zeros(shape, device=device) if self.latent is None else self.latent.to(device)
+        if latent.shape != shape:
+            latent = F.interpolate(latent[None], size=shape[1:], mode="nearest-exact")[0]
+        x = parameterization.start(noise.initial().to(device), float(sigmas[0]), latent)
+        sampler = SAMPLERS[stage.sampler](x, sigmas, noise, parameterization)
+        x, sigma = next(sampler)
+        cache = None
+        if stage.cache:
+            settings = EasyCache(
+                reuse_threshold=stage.cache.reuse_threshold,
+                start_percent=stage.cache.start_percent,
+                end_percent=stage.cache.end_percent,
+            )
+            cache = EasyCacheState(settings, parameterization)
+        return StageRun(
+            stage=stage,
+            sampler=sampler,
+            sigmas=sigmas,
+            conditions=(POSITIVE,) if stage.cfg == 1 else (POSITIVE, NEGATIVE),
+            cache=cache,
+            expected=evaluations(stage.sampler, sigmas),
+            x=x,
+            sigma=sigma,
+        )
+
+    def _cost(self, stage: Stage) -> float:
+        shape = self.family.latent_shape(stage.width, stage.height)
+        conditions = (POSITIVE,) if stage.cfg == 1 else (POSITIVE, NEGATIVE)
+        tokens = sum(self.family.row_tokens(shape, self.encodings[c]) for c in conditions)
+        sigmas = sigmas_for(
+            self.family.parameterization(stage.shift), stage.schedule, stage.steps, stage.denoise, sampler=stage.sampler
+        )
+        return float(tokens * max(1, evaluations(stage.sampler, sigmas)))

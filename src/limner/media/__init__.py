@@ -1,0 +1,1 @@
+"""Picture files: reading them safely, writing them whole, the recipe inside them."""

@@ -1,0 +1,256 @@
+"""The composition root: settings in, pictures out. The only place that wires the parts together.
+
+A request becomes an order here (preset, plans, reference picture, adapters' files) and goes to a backend; what the
+backend tells is passed on as it comes. Backends are found by name, made when they are first needed, and closed with the
+studio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Self
+
+from PIL import Image
+
+from limner.backends.fake import FakeBackend
+from limner.config import Settings, load_settings
+from limner.domain import GenerationRequest, Plan, Recipe, Reference
+from limner.errors import BackendError, ConfigError, InvalidRequest, LimnerError, NotFound, Unsupported
+from limner.events import Done, Event, Failed, ImageGenerated, Info, Warned
+from limner.media.pictures import fit, open_reference, sha256_of
+from limner.ports import Backend, Capabilities, Order
+from limner.workflows.adapters import resolve_adapters, shipped_adapters
+from limner.workflows.plans import make_plans
+from limner.workflows.presets import Preset, Presets
+
+ENTRY_POINTS = "limner.backends"
+NATIVE_PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "torchsde", "scipy")
+
+BackendFactory = Callable[[Settings], Backend]
+
+log = logging.getLogger("limner")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished picture and how it came about.
+
+    `warnings` tells what is not quite as asked for: of this picture, and which others of its request failed.
+    """
+
+    image: Image.Image
+    recipe: Recipe
+    warnings: tuple[str, ...] = ()
+
+
+class Studio:
+    """Everything limner can do, behind one object.
+
+        async with Studio() as studio:
+            for picture in await studio.generate(GenerationRequest(prompt="a red boat on the sea")):
+                picture.image.save("boat.png")
+
+    Requests may run at the same time, on one event loop; a backend that can, batches them.
+
+    Args:
+        settings: the settings; read from environment and file when absent.
+        backend: used for every request, whatever that names; its owner closes it.
+    """
+
+    def __init__(self, settings: Settings | None = None, backend: Backend | None = None) -> None:
+        self.settings = settings or load_settings()
+        self.presets = presets_of(self.settings)
+        self._only = backend
+        self._backends: dict[str, Backend] = {}
+        self._lock = threading.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the backends that were used."""
+        backends, self._backends = list(self._backends.values()), {}
+        for backend in backends:
+            await backend.aclose()
+
+    async def run(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        """Paint, and tell what happens; the last event is `Done`. Closing the generator cancels.
+
+        Raises `RequestError` when the request cannot be fulfilled at all and `BackendError` when the backend breaks
+        down; failures of single pictures are `Failed` events.
+        """
+        backend = await asyncio.to_thread(self.backend, self.backend_of(request))
+        order = await asyncio.to_thread(self._order, request, backend)
+        async with aclosing(backend.run(order)) as events:
+            async for event in events:
+                yield event
+
+    async def generate(self, request: GenerationRequest) -> list[Picture]:
+        """All pictures of a request, in their order.
+
+        Where some pictures fail, the others are returned and carry a warning that says so; where all fail, the first
+        failure is raised.
+        """
+        painted: dict[int, ImageGenerated] = {}
+        failures: list[Failed] = []
+        warnings: list[str] = []
+        async for event in self.run(request):
+            match event:
+                case ImageGenerated():
+                    painted[event.index] = event
+                case Failed():
+                    failures.append(event)
+                case Warned():
+                    warnings.append(event.message)
+                case Info():
+                    log.info(event.message)
+                case Done(status="cancelled"):
+                    raise BackendError("The request was cancelled before it ended. Run it again.")
+                case _:
+                    pass
+        if not painted:
+            raise raised(failures[0]) if failures else BackendError("The backend ended without a picture. Report this.")
+        warnings += [f"Picture {f.index} failed: {f.message}" for f in failures if f.index is not None]
+        warnings += [f.message for f in failures if f.index is None]
+        return [_picture(painted[index], warnings) for index in sorted(painted)]
+
+    def capabilities(self, backend: str | None = None) -> Capabilities:
+        """What can be asked of a backend, the configured one when none is named."""
+        return self.backend(backend or self.settings.backend).capabilities()
+
+    def backend(self, name: str) -> Backend:
+        """The backend of that name, made when it is asked for first. May take seconds, since it imports the engine.
+
+        Raises `NotFound`, which lists the known names, and `ConfigError` when its packages are missing.
+        """
+        if self._only is not None:
+            return self._only
+        with self._lock:
+            if name not in self._backends:
+                self._backends[name] = _make(name, self.settings)
+            return self._backends[name]
+
+    def backend_of(self, request: GenerationRequest) -> str:
+        """The name of the backend that a request will go to."""
+        return request.backend if "backend" in request.model_fields_set else self.settings.backend
+
+    def _order(self, request: GenerationRequest, backend: Backend) -> Order:
+        folders = [path for path in (self.settings.native.adapters_dir, shipped_adapters()) if path]
+        adapters, adapter_files = resolve_adapters(request.adapters, folders)
+        references = tuple(_checked(reference) for reference in request.references)
+        resolved = {"adapters": adapters, "references": references, "backend": backend.name}
+        request = request.model_copy(update=resolved)
+        preset = Preset(name="stages", stages=request.stages) if request.stages else self.presets.get(request.preset)
+        plans = make_plans(request, preset, default_seed_source=lambda: secrets.randbits(64))
+        _check(request, plans, backend)
+        reference = None
+        if references:
+            first = plans[0].stages[0]
+            reference = fit(open_reference(references[0].path), first.width, first.height)
+        return Order(request=request, plans=plans, reference=reference, adapter_files=adapter_files)
+
+
+def presets_of(settings: Settings) -> Presets:
+    """The presets as these settings have them."""
+    generation = settings.generation
+    return Presets(
+        settings.presets_dir,
+        default=generation.preset,
+        steps=generation.steps,
+        cfg=generation.cfg,
+        stage_changes=(generation.stage1, generation.stage2, generation.stage3),
+    )
+
+
+def backend_names() -> list[str]:
+    """The names of all backends that are installed."""
+    return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def raised(failure: Failed) -> LimnerError:
+    """The error that a `Failed` event tells of."""
+    kinds: dict[str, type[LimnerError]] = {}
+    pending: list[type[LimnerError]] = [LimnerError]
+    while pending:
+        kind = pending.pop()
+        kinds[kind.code] = kind
+        pending += kind.__subclasses__()
+    return kinds.get(failure.code, BackendError)(failure.message, index=failure.index)
+
+
+def missing_packages() -> list[str]:
+    """The packages of the extra `native` that are not installed."""
+    return [name for name in NATIVE_PACKAGES if find_spec(name) is None]
+
+
+def _native(settings: Settings) -> Backend:
+    if missing := missing_packages():
+        raise ConfigError(
+            f"Backend `native` needs packages that are not installed: {', '.join(missing)}. "
+            "Install them with: pip install 'limner[native]'",
+            missing=missing,
+        )
+    from limner.backends.native import NativeBackend
+
+    return NativeBackend(settings.native)
+
+
+_BUILT_IN: dict[str, BackendFactory] = {"native": _native, "fake": lambda settings: FakeBackend()}
+
+
+def _make(name: str, settings: Settings) -> Backend:
+    factory = _BUILT_IN.get(name)
+    if factory is None:
+        found = entry_points(group=ENTRY_POINTS, name=name)
+        if not found:
+            known = ", ".join(backend_names())
+            raise NotFound(f"There is no backend `{name}`. Choose one of: {known}.", name=name, known=backend_names())
+        factory = next(iter(found)).load()
+    return factory(settings)
+
+
+def _check(request: GenerationRequest, plans: tuple[Plan, ...], backend: Backend) -> None:
+    able = backend.capabilities()
+    for kind, known, wanted in (
+        ("sampler", able.samplers, {stage.sampler for stage in plans[0].stages}),
+        ("schedule", able.schedules, {stage.schedule for stage in plans[0].stages}),
+    ):
+        if missing := sorted(wanted - set(known)):
+            told = ", ".join(f"`{name}`" for name in missing)
+            raise Unsupported(f"Backend `{backend.name}` has no {kind} {told}. Choose one of: {', '.join(known)}.")
+    if request.adapters and not able.adapters:
+        raise Unsupported(f"Backend `{backend.name}` cannot use adapters. Leave them out or choose another backend.")
+    if request.references and not able.references:
+        raise Unsupported(f"Backend `{backend.name}` cannot start from a picture. Leave it out or choose another one.")
+
+
+def _checked(reference: Reference) -> Reference:
+    actual = sha256_of(reference.path)
+    if reference.sha256 and reference.sha256.lower() != actual:
+        raise InvalidRequest(
+            f"Picture `{reference.path}` is not the one that the request means: its SHA-256 differs. "
+            "Give the original file or leave sha256 out.",
+            path=reference.path,
+            expected=reference.sha256,
+            found=actual,
+        )
+    return reference.model_copy(update={"sha256": actual})
+
+
+def _picture(event: ImageGenerated, warnings: list[str]) -> Picture:
+    image = Image.frombytes("RGB", (event.width, event.height), event.rgb)
+    return Picture(image, event.recipe, tuple(dict.fromkeys((*event.recipe.warnings, *warnings))))

@@ -1,0 +1,1 @@
+"""From a request to its plans: presets, seeds, sizes, adapters' files."""

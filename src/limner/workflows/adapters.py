@@ -1,0 +1,92 @@
+"""Find the files behind adapter names, and the trigger words that they ask for.
+
+Reads the head of a safetensors file and never its weights: whether an adapter fits a checkpoint is the backend's to
+say.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import struct
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, cast
+
+from limner.domain import AdapterRequest
+from limner.errors import NotFound
+
+SUFFIX = ".safetensors"
+TRIGGER_KEYS = ("limner.trigger", "modelspec.trigger_phrase")
+
+_MAX_HEADER_BYTES = 100 * 2**20
+_PACKED = ("adapter_model", "pytorch_lora_weights")
+
+
+def shipped_adapters() -> Path:
+    """The folder of the adapters that come with limner."""
+    with as_file(files("limner") / "weights" / "adapters") as folder:
+        return folder
+
+
+def resolve_adapters(
+    adapters: Sequence[AdapterRequest], folders: Sequence[Path]
+) -> tuple[tuple[AdapterRequest, ...], tuple[str, ...]]:
+    """The adapters with their trigger words filled in, and the file of each.
+
+    A trigger that the request gives is kept. Without one, the words that the file itself names are used.
+
+    Raises `NotFound` for a name that is in none of the folders and is no path either.
+    """
+    found = [find_adapter(adapter.name, folders) for adapter in adapters]
+    complete = [
+        adapter if adapter.trigger else adapter.model_copy(update={"trigger": trigger_of(path)})
+        for adapter, path in zip(adapters, found, strict=True)
+    ]
+    return tuple(complete), tuple(str(path) for path in found)
+
+
+def find_adapter(name_or_path: str, folders: Sequence[Path]) -> Path:
+    """The file that a request means: a path, or a name (with or without `.safetensors`) inside one of the folders.
+
+    Raises `NotFound`, which tells the nearest names.
+    """
+    names = list_adapters(folders)
+    for key in (name_or_path, name_or_path.removesuffix(SUFFIX)):
+        if key in names:
+            return names[key]
+    path = Path(name_or_path).expanduser()
+    if path.exists():
+        return path
+    near = difflib.get_close_matches(name_or_path, names, n=3, cutoff=0.4) or sorted(names)[:10]
+    known = f"Known: {', '.join(near)}." if near else "None are known yet."
+    place = f" Put the file into {folders[0]} or give its path." if folders else " Give its path."
+    raise NotFound(f"There is no adapter `{name_or_path}`. {known}{place}", name=name_or_path, near=near)
+
+
+def list_adapters(folders: Sequence[Path]) -> dict[str, Path]:
+    """Name to file of every adapter in the folders and below them; the first folder that has a name wins."""
+    names: dict[str, Path] = {}
+    for folder in folders:
+        for file in sorted(folder.rglob(f"*{SUFFIX}")) if folder.is_dir() else ():
+            plain = file.parent if file.stem in _PACKED and file.parent != folder else file.with_suffix("")
+            names.setdefault(plain.relative_to(folder).as_posix(), file)
+    return names
+
+
+def trigger_of(path: Path) -> str:
+    """The trigger words in the file's metadata; empty where there are none or the file is of another kind."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(_MAX_HEADER_BYTES, path.stat().st_size):
+                return ""
+            header: object = json.loads(file.read(length))
+    except (OSError, struct.error, ValueError):
+        return ""
+    metadata: object = cast(dict[str, Any], header).get("__metadata__") if isinstance(header, dict) else None
+    if not isinstance(metadata, dict):
+        return ""
+    words = (cast(dict[str, Any], metadata).get(key) for key in TRIGGER_KEYS)
+    return next((word.strip() for word in words if isinstance(word, str) and word.strip()), "")

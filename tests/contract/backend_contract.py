@@ -1,0 +1,190 @@
+"""What every backend must keep to. Inherit from `BackendContract` and give it a backend.
+
+    class TestMine(BackendContract):
+        @pytest.fixture
+        async def backend(self) -> AsyncGenerator[Backend, None]: ...
+
+The pictures that it asks for are as small as pictures can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from limner.domain import GenerationRequest, Recipe
+from limner.errors import NotFound
+from limner.events import Done, Event, ImageGenerated, Preview, Progress, StageUpdate
+from limner.ports import Backend, Order
+from limner.workflows.plans import make_plans, replayed
+from limner.workflows.presets import Preset
+
+TWO_STAGES = {
+    "name": "contract",
+    "stages": [
+        {"width": 64, "height": 64, "steps": 2, "cfg": 2.0, "sampler": "euler_ancestral"},
+        {"width": 64, "height": 96, "steps": 2, "denoise": 0.6},
+    ],
+}
+
+
+def order(reference: Image.Image | None = None, **fields: Any) -> Order:
+    """An order for one small picture in two stages."""
+    request = GenerationRequest.model_validate({"prompt": "a red boat", "seed": 7} | fields)
+    return order_of(request, reference)
+
+
+def order_of(request: GenerationRequest, reference: Image.Image | None = None) -> Order:
+    """The order that such a request becomes."""
+    plans = make_plans(request, Preset.model_validate(TWO_STAGES), default_seed_source=lambda: 7)
+    return Order(request=request, plans=plans, reference=reference)
+
+
+async def run(backend: Backend, wanted: Order) -> list[Event]:
+    """All events of an order."""
+    return [event async for event in backend.run(wanted)]
+
+
+def images(events: list[Event]) -> list[ImageGenerated]:
+    """The finished pictures of an order, in the request's order."""
+    found = [event for event in events if isinstance(event, ImageGenerated)]
+    return sorted(found, key=lambda event: event.index)
+
+
+class BackendContract:
+    """The suite. `tolerance` is how far two pictures of one plan may differ in any byte when batched differently."""
+
+    tolerance = 1
+
+    async def test_the_last_event_is_done_and_there_is_only_one(self, backend: Backend) -> None:
+        events = await run(backend, order(count=2))
+        assert [event.type for event in events].count("done") == 1
+        last = events[-1]
+        assert isinstance(last, Done)
+        assert (last.status, last.images, last.failed) == ("completed", 2, 0)
+        assert last.duration_s >= 0
+
+    async def test_every_picture_has_its_plans_size_and_all_its_bytes(self, backend: Backend) -> None:
+        wanted = order(count=2)
+        found = images(await run(backend, wanted))
+        assert [image.index for image in found] == [0, 1]
+        for image, plan in zip(found, wanted.plans, strict=True):
+            assert (image.width, image.height) == (plan.width, plan.height) == (64, 96)
+            assert len(image.rgb) == image.width * image.height * 3
+
+    async def test_a_picture_is_not_one_flat_colour(self, backend: Backend) -> None:
+        (image,) = images(await run(backend, order()))
+        assert len(set(image.rgb)) > 2
+
+    async def test_the_recipe_is_that_of_the_order(self, backend: Backend) -> None:
+        wanted = order(count=2)
+        for image in images(await run(backend, wanted)):
+            recipe = image.recipe
+            assert (recipe.request, recipe.plan) == (wanted.request, wanted.plans[image.index])
+            assert recipe.index == image.index
+            assert len(recipe.outcome) == len(recipe.plan.stages)
+            assert all(stage.evaluations > 0 for stage in recipe.outcome)
+            assert all((recipe.checkpoint, recipe.checkpoint_sha256, recipe.family, recipe.device, recipe.precision))
+            assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+    async def test_stages_begin_and_end_in_their_order(self, backend: Backend) -> None:
+        events = await run(backend, order())
+        told = [(e.stage, e.status, e.width, e.height) for e in events if isinstance(e, StageUpdate)]
+        assert told == [
+            (0, "processing", 64, 64),
+            (0, "completed", 64, 64),
+            (1, "processing", 64, 96),
+            (1, "completed", 64, 96),
+        ]
+
+    async def test_progress_never_goes_back_and_stays_within_its_bounds(self, backend: Backend) -> None:
+        told = [event for event in await run(backend, order(count=2)) if isinstance(event, Progress)]
+        assert told
+        assert [event.current for event in told] == sorted(event.current for event in told)
+        for event in told:
+            assert 0 <= event.current <= event.total == 8
+            assert 1 <= event.step <= event.steps == 2
+            assert 0 <= event.stage < event.stages == 2
+            assert event.eta_s is None or event.eta_s >= 0
+
+    async def test_previews_are_small_pngs(self, backend: Backend) -> None:
+        told = [event for event in await run(backend, order()) if isinstance(event, Preview)]
+        assert bool(told) == backend.capabilities().previews
+        assert all(event.png.startswith(b"\x89PNG") and len(event.png) < 100_000 for event in told)
+
+    async def test_the_same_order_gives_the_same_picture(self, backend: Backend) -> None:
+        (first,), (second,) = images(await run(backend, order())), images(await run(backend, order()))
+        assert first.rgb == second.rgb
+
+    async def test_another_seed_gives_another_picture(self, backend: Backend) -> None:
+        first, second = images(await run(backend, order(count=2)))
+        assert first.rgb != second.rgb
+
+    async def test_a_picture_of_several_is_the_picture_of_its_own_seed(self, backend: Backend) -> None:
+        together = images(await run(backend, order(count=3)))
+        (alone,) = images(await run(backend, order(seed=8)))
+        self.assert_alike(together[1].rgb, alone.rgb)
+
+    async def test_orders_that_run_together_do_not_disturb_each_other(self, backend: Backend) -> None:
+        wanted = [order(seed=seed, prompt=f"boat {seed}") for seed in range(3)]
+        alone = [images(await run(backend, each))[0] for each in wanted]
+        together = await asyncio.gather(*(run(backend, each) for each in wanted))
+        for expected, events in zip(alone, together, strict=True):
+            self.assert_alike(images(events)[0].rgb, expected.rgb)
+
+    async def test_a_recipe_makes_the_same_picture_again(self, backend: Backend) -> None:
+        (first,) = images(await run(backend, order()))
+        (again,) = images(await run(backend, order_of(replayed(first.recipe))))
+        assert again.rgb == first.rgb
+
+    async def test_closing_early_cancels_and_the_backend_goes_on(self, backend: Backend) -> None:
+        async with aclosing(backend.run(order(count=4))) as events:
+            async for event in events:
+                if isinstance(event, Progress):
+                    break
+        assert len(images(await run(backend, order()))) == 1
+
+    async def test_a_cancelled_task_leaves_the_backend_usable(self, backend: Backend) -> None:
+        task = asyncio.create_task(run(backend, order(count=8)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(images(await run(backend, order()))) == 1
+
+    async def test_an_unknown_checkpoint_is_refused_before_any_picture(self, backend: Backend) -> None:
+        with pytest.raises(NotFound, match="no-such-checkpoint"):
+            await run(backend, order(model="no-such-checkpoint"))
+
+    async def test_an_empty_prompt_still_gives_a_picture(self, backend: Backend) -> None:
+        events = await run(backend, order(prompt="", negative_prompt=None))
+        assert len(images(events)) == 1
+        assert "info" in [event.type for event in events]
+
+    async def test_a_reference_picture_changes_the_result(self, backend: Backend) -> None:
+        if not backend.capabilities().references:
+            pytest.skip("this backend starts from nothing only")
+        fields: dict[str, Any] = {"references": [{"path": "any.png"}], "denoise": 0.5}
+        red = Image.new("RGB", (64, 64), "red")
+        blue = Image.new("RGB", (64, 64), "blue")
+        pictures = [images(await run(backend, order(reference, **fields)))[0].rgb for reference in (red, blue)]
+        assert pictures[0] != pictures[1]
+
+    def test_capabilities_name_what_there_is(self, backend: Backend) -> None:
+        able = backend.capabilities()
+        assert able.models
+        assert "euler" in able.samplers
+        assert "simple" in able.schedules
+
+    async def test_closing_twice_is_harmless(self, backend: Backend) -> None:
+        await backend.aclose()
+        await backend.aclose()
+
+    def assert_alike(self, first: bytes, second: bytes) -> None:
+        """Two pictures that may differ by rounding only."""
+        assert len(first) == len(second)
+        assert max(abs(a - b) for a, b in zip(first, second, strict=True)) <= self.tolerance

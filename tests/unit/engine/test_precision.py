@@ -1,0 +1,123 @@
+"""Devices and precisions: what is chosen, what replaces a wish that cannot be fulfilled, and that it is said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limner.engine import precision as module
+from limner.engine.precision import LARGE_ON_CPU, Precision, PrecisionPolicy, choose_device, choose_precision
+from limner.errors import ConfigError
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+LARGE = PrecisionPolicy(stored="BF16", parameters=LARGE_ON_CPU + 1)
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Whether the device multiplies bfloat16 natively, set by the test."""
+    monkeypatch.setattr(module, "bfloat16_is_fast", lambda _: request.param)
+
+
+native = pytest.mark.parametrize("fast", [True], indirect=True)
+foreign = pytest.mark.parametrize("fast", [False], indirect=True)
+
+
+def test_the_cpu_computes_in_float32_by_default() -> None:
+    assert choose_precision(CPU) == Precision(torch.float32, torch.float32, torch.float32)
+
+
+@native
+@pytest.mark.usefixtures("fast")
+def test_a_large_bfloat16_transformer_stays_so_on_a_processor_that_can() -> None:
+    chosen = choose_precision(CPU, policy=LARGE)
+    assert (chosen.transformer, chosen.text_encoder, chosen.vae) == (torch.bfloat16, torch.float32, torch.float32)
+    assert "natively" in chosen.notes[0]
+
+
+@native
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("policy", [PrecisionPolicy("F32", LARGE_ON_CPU + 1), PrecisionPolicy("BF16", LARGE_ON_CPU)])
+def test_small_or_float32_transformers_do_not(policy: PrecisionPolicy) -> None:
+    assert choose_precision(CPU, policy=policy).transformer is torch.float32
+
+
+@foreign
+@pytest.mark.usefixtures("fast")
+def test_a_large_transformer_is_widened_on_a_processor_that_cannot() -> None:
+    assert choose_precision(CPU, policy=LARGE) == Precision()
+
+
+@native
+@pytest.mark.usefixtures("fast")
+def test_a_graphics_card_computes_in_bfloat16() -> None:
+    chosen = choose_precision(CUDA)
+    assert (chosen.transformer, chosen.text_encoder, chosen.vae) == (torch.bfloat16,) * 3
+    assert choose_precision(CUDA, policy=PrecisionPolicy(vae_bfloat16=False)).vae is torch.float32
+
+
+@foreign
+@pytest.mark.usefixtures("fast")
+def test_an_older_graphics_card_computes_in_float16_but_decodes_in_float32() -> None:
+    chosen = choose_precision(CUDA, {"text_encoder": "bf16"})
+    assert (chosen.transformer, chosen.text_encoder, chosen.vae) == (torch.float16, torch.float16, torch.float32)
+    assert any("text encoder uses float16" in note for note in chosen.notes)
+
+
+def test_half_on_the_cpu_is_replaced_and_said() -> None:
+    chosen = choose_precision(CPU, {"transformer": "float16", "vae": "half", "text_encoder": "auto"})
+    assert (chosen.transformer, chosen.text_encoder, chosen.vae) == (torch.float32,) * 3
+    assert chosen.notes == (
+        "float16 is not supported on the CPU: the transformer uses float32.",
+        "float16 is not supported on the CPU: the VAE uses float32.",
+    )
+
+
+def test_an_override_is_followed() -> None:
+    chosen = choose_precision(CPU, {"vae": "bfloat16"})
+    assert chosen.names() == {"transformer": "float32", "text_encoder": "float32", "vae": "bfloat16"}
+
+
+def test_what_cannot_be_set_is_an_error_that_lists_what_can() -> None:
+    with pytest.raises(ConfigError, match="Choose auto, float32, bfloat16 or float16"):
+        choose_precision(CPU, {"vae": "int4"})
+    with pytest.raises(ConfigError, match="Choose among transformer, text_encoder, vae"):
+        choose_precision(CPU, {"unet": "float32"})
+
+
+def test_auto_takes_the_best_device_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device() == CPU
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("AUTO") == CUDA
+
+
+def test_a_missing_device_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"without CUDA|no driver"):
+        choose_device("cuda")
+    with pytest.raises(ConfigError, match="no Metal"):
+        choose_device("mps")
+    for wish in ("gpu", "cuda:x", "cpu:1", ""):
+        with pytest.raises(ConfigError, match="is unknown"):
+            choose_device(wish)
+
+
+def test_a_card_that_does_not_exist_is_an_error_that_lists_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ConfigError, match="cuda:0, cuda:1"):
+        choose_device("cuda:7")
+
+
+def test_what_is_chosen_on_this_machine_really_computes() -> None:
+    chosen = choose_precision(CPU, {"transformer": "float16"}, LARGE)
+    layer: nn.Module = nn.LayerNorm(8).to(chosen.transformer)
+    answer: Tensor = layer(torch.ones(2, 8, dtype=chosen.transformer))
+    assert torch.isfinite(answer).all()

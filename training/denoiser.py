@@ -1,0 +1,380 @@
+"""Train the Z-Image transformer of `sketchbook` on pictures drawn while it trains.
+
+Rectified flow: a latent z and noise n are mixed, x = (1 - s) z + s n, and the network (given 1 - s, as Z-Image has it)
+answers z - n. The time s is logit-normal, shifted by 3 as in sampling. Beside that loss an auxiliary head must tell,
+from a middle layer, which thing covers each token: the drawings' own label maps give the answer for free, and shapes are
+learnt several times sooner (the idea of REPA, Yu et al. 2024, with labels instead of a foreign network's features).
+
+Several processes may train together: each runs for `round_s` seconds, then the weights are averaged in proportion to
+the samples that each has seen (local SGD), so that an uneven machine wastes nothing. Everything resumes from the last
+round.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from diffusers import ZImageTransformer2DModel
+from drawings import THINGS, Scene, label_map, render, sample_scene
+from latents import LinearCode, to_tensor
+from muon import Muon
+from text import describe, encode
+from torch import Tensor, nn
+from transformers import AutoTokenizer, Qwen3Model
+
+PAD = 32
+SHIFT = 3.0
+AUXILIARY_LAYER = 3
+
+CONFIG = {
+    "all_patch_size": (2,),
+    "all_f_patch_size": (1,),
+    "in_channels": 16,
+    "dim": 192,
+    "n_layers": 5,
+    "n_refiner_layers": 1,
+    "n_heads": 3,
+    "n_kv_heads": 3,
+    "cap_feat_dim": 128,
+    "axes_dims": [16, 24, 24],
+    "axes_lens": [512, 128, 128],
+}
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Pictures of one size; `crop` trains on a window of that size (in px) cut from the larger picture."""
+
+    width: int
+    height: int
+    crop: tuple[int, int] | None = None
+    style: str = "flat"
+
+    @property
+    def tokens(self) -> int:
+        w, h = self.crop or (self.width, self.height)
+        return (w // 16) * (h // 16)
+
+
+SMALL = [Bucket(176, 224)] * 6 + [Bucket(192, 192)] * 2 + [Bucket(224, 176)] * 2
+MIDDLE = [Bucket(336, 432)] * 6 + [Bucket(384, 384)] * 2 + [Bucket(432, 336)] * 2
+WINDOWS = [Bucket(672, 864, (224, 288))] * 6 + [Bucket(768, 768, (256, 256))] * 2 + [Bucket(864, 672, (288, 224))] * 2
+LARGE = [Bucket(672, 864)] * 6 + [Bucket(768, 768)] * 2 + [Bucket(864, 672)] * 2
+
+
+def mixture(progress: float) -> list[tuple[float, list[Bucket]]]:
+    """Shares of compute per group of sizes: small pictures first, larger ones as the shapes are known."""
+    if progress < 0.5:
+        return [(0.9, SMALL), (0.1, MIDDLE)]
+    if progress < 0.8:
+        return [(0.6, SMALL), (0.25, MIDDLE), (0.15, WINDOWS)]
+    return [(0.4, SMALL), (0.27, MIDDLE), (0.18, WINDOWS), (0.15, LARGE)]
+
+
+# --- the network, written for batches of one shape -------------------------------------------------------------------
+
+
+def rope_table(positions: Tensor, axes: list[int], theta: float = 256.0) -> Tensor:
+    """Complex rotations (N, sum(axes)/2) of three-axis rotary positions (N, 3)."""
+    angles = []
+    for axis, dim in enumerate(axes):
+        frequency = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+        angles.append(positions[:, axis, None].double() * frequency)
+    angle = torch.cat(angles, 1).float()
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def positions(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
+    """Rotary positions (N, 3) of an image's tokens behind a caption of `PAD` tokens, padding at the origin."""
+    rows = torch.arange(height) + top
+    columns = torch.arange(width) + left
+    grid = torch.stack(
+        [torch.full((height, width), PAD + 1), rows[:, None].expand(-1, width), columns[None].expand(height, -1)], -1
+    ).view(-1, 3)
+    missing = -len(grid) % PAD
+    return torch.cat([grid, torch.zeros(missing, 3, dtype=grid.dtype)])
+
+
+def norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+
+
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))  # (B, N, heads, d/2)
+    return torch.view_as_real(pairs * rope[None, :, None]).flatten(-2)
+
+
+def run_block(block: nn.Module, x: Tensor, rope: Tensor, condition: Tensor | None) -> Tensor:
+    """One Z-Image block on (B, N, dim); equals diffusers' block without masks."""
+    attention, feed = block.attention, block.feed_forward
+    y = norm(x, block.attention_norm1.weight)
+    gate_attention = gate_feed = scale_feed = None
+    if condition is not None:
+        modulation = block.adaLN_modulation(condition).unsqueeze(1)
+        scale_attention, gate_attention, scale_feed, gate_feed = modulation.chunk(4, dim=2)
+        gate_attention, gate_feed = gate_attention.tanh(), gate_feed.tanh()
+        y = y * (1.0 + scale_attention)
+    heads = attention.heads
+    q = rotate(norm(attention.to_q(y).unflatten(-1, (heads, -1)), attention.norm_q.weight), rope)
+    k = rotate(norm(attention.to_k(y).unflatten(-1, (heads, -1)), attention.norm_k.weight), rope)
+    v = attention.to_v(y).unflatten(-1, (heads, -1))
+    mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    y = norm(attention.to_out[0](mixed.transpose(1, 2).flatten(2)), block.attention_norm2.weight)
+    x = x + (y if gate_attention is None else gate_attention * y)
+    y = norm(x, block.ffn_norm1.weight)
+    if scale_feed is not None:
+        y = y * (1.0 + scale_feed)
+    y = norm(feed.w2(F.silu(feed.w1(y)) * feed.w3(y)), block.ffn_norm2.weight)
+    return x + (y if gate_feed is None else gate_feed * y)
+
+
+def patches(latents: Tensor) -> Tensor:
+    """(B, C, h, w) to tokens (B, h/2*w/2, 4C), ordered as diffusers does."""
+    b, c, h, w = latents.shape
+    return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(b, (h // 2) * (w // 2), 4 * c)
+
+
+def unpatches(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `patches`; `height` and `width` are the latent's."""
+    b, _, d = tokens.shape
+    return (
+        tokens.view(b, height // 2, width // 2, 2, 2, d // 4)
+        .permute(0, 5, 1, 3, 2, 4)
+        .reshape(b, d // 4, height, width)
+    )
+
+
+class Denoiser(nn.Module):
+    """diffusers' transformer, run in uniform batches, with the auxiliary label head beside it."""
+
+    def __init__(self, network: ZImageTransformer2DModel) -> None:
+        super().__init__()
+        self.network = network
+        self.labels = nn.Sequential(nn.RMSNorm(CONFIG["dim"]), nn.Linear(CONFIG["dim"], len(THINGS) + 1))
+
+    def forward(
+        self, latents: Tensor, time: Tensor, captions: Tensor, lengths: Tensor, top: int = 0, left: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Latents (B, 16, h, w), time 1 - s (B,), caption features (B, <=32, 128) to (z - n, label logits)."""
+        network = self.network
+        b, _, h, w = latents.shape
+        count = (h // 2) * (w // 2)
+        condition = network.t_embedder(time * network.t_scale)
+        x = network.all_x_embedder["2-1"](patches(latents))
+        missing = -count % PAD
+        if missing:
+            x = torch.cat([x, network.x_pad_token.expand(b, missing, -1)], 1)
+        image_positions = positions(h // 2, w // 2, top, left)
+        rope = rope_table(image_positions, CONFIG["axes_dims"])
+        for block in network.noise_refiner:
+            x = run_block(block, x, rope, condition)
+        text = network.cap_embedder(F.pad(captions, (0, 0, 0, PAD - captions.shape[1])))
+        behind = torch.arange(PAD) >= lengths[:, None]
+        text = torch.where(behind[..., None], network.cap_pad_token, text)
+        index = torch.arange(1, PAD + 1)
+        text_rope = rope_table(torch.stack([index, index * 0, index * 0], 1), CONFIG["axes_dims"])
+        for block in network.context_refiner:
+            text = run_block(block, text, text_rope, None)
+        x = torch.cat([x, text], 1)
+        rope = torch.cat([rope, text_rope])
+        logits = x
+        for index, block in enumerate(network.layers):
+            x = run_block(block, x, rope, condition)
+            if index + 1 == AUXILIARY_LAYER:
+                logits = self.labels(x[:, :count])
+        x = network.all_final_layer["2-1"](x[:, :count], c=condition)
+        return unpatches(x, h, w), logits
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Batch:
+    latents: Tensor
+    labels: Tensor
+    texts: list[str]
+    top: int = 0
+    left: int = 0
+
+
+def draw_batch(rng: random.Random, code: LinearCode, bucket: Bucket, count: int, style: str = "flat") -> Batch:
+    """Draw `count` fresh pictures of one size with captions and label maps."""
+    scenes: list[Scene] = [sample_scene(rng, "train") for _ in range(count)]
+    seeds = [rng.getrandbits(31) for _ in scenes]
+    pictures, labels = [], []
+    top = left = 0
+    rows, columns = bucket.height // 16, bucket.width // 16
+    if bucket.crop:
+        columns, rows = bucket.crop[0] // 16, bucket.crop[1] // 16
+        top = rng.randrange(bucket.height // 16 - rows + 1)
+        left = rng.randrange(bucket.width // 16 - columns + 1)
+    for scene, seed in zip(scenes, seeds, strict=True):
+        picture = render(scene, bucket.width, bucket.height, seed, style)
+        label = label_map(scene, bucket.width, bucket.height, seed)
+        pictures.append(picture[top * 16 : (top + rows) * 16, left * 16 : (left + columns) * 16])
+        labels.append(torch.from_numpy(label[top : top + rows, left : left + columns].astype("int64")))
+    texts = [describe(scene, rng).text for scene in scenes]
+    texts = ["" if rng.random() < 0.1 else text for text in texts]
+    return Batch(code.encode(to_tensor(pictures)), torch.stack(labels), texts, top, left)
+
+
+def sample_times(count: int, low_noise: bool) -> Tensor:
+    """Noise levels in (0, 1): logit-normal, shifted by 3; the later stages of a plan start below 0.9."""
+    u = torch.sigmoid(torch.randn(count))
+    s = SHIFT * u / (1 + (SHIFT - 1) * u)
+    return s * 0.92 if low_noise else s
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def losses(model: Denoiser, batch: Batch, features: Tensor, lengths: Tensor, low_noise: bool) -> tuple[Tensor, Tensor]:
+    z = batch.latents
+    s = sample_times(len(z), low_noise)
+    noise = torch.randn_like(z)
+    mixed = (1 - s)[:, None, None, None] * z + s[:, None, None, None] * noise
+    answer, logits = model(mixed, 1 - s, features, lengths, batch.top, batch.left)
+    flow = F.mse_loss(answer, z - noise)
+    label = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
+    return flow, label
+
+
+@dataclass
+class Progress:
+    """What a resumed run must know."""
+
+    trained_s: float = 0.0
+    samples: int = 0
+    rounds: int = 0
+
+
+def build_network() -> ZImageTransformer2DModel:
+    network = ZImageTransformer2DModel(**CONFIG)
+    nn.init.normal_(network.x_pad_token, std=0.02)
+    nn.init.normal_(network.cap_pad_token, std=0.02)
+    final = network.all_final_layer["2-1"]
+    nn.init.zeros_(final.linear.weight)
+    nn.init.zeros_(final.linear.bias)
+    for block in [*network.noise_refiner, *network.layers]:
+        nn.init.zeros_(block.adaLN_modulation[0].weight)
+        # tanh(0.3): the gates start open a little, so that gradients reach every layer at once.
+        nn.init.zeros_(block.adaLN_modulation[0].bias)
+        with torch.no_grad():
+            dim = CONFIG["dim"]
+            block.adaLN_modulation[0].bias[dim : 2 * dim] = 0.3
+            block.adaLN_modulation[0].bias[3 * dim :] = 0.3
+    return network
+
+
+def optimizers_for(model: Denoiser, lr: float) -> list[torch.optim.Optimizer]:
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        inner = parameter.ndim == 2 and (".attention." in name or ".feed_forward." in name)
+        (matrices if inner else rest).append(parameter)
+    return [
+        Muon(matrices, lr=lr, weight_decay=0.02),
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def rate(progress: float, steps: int) -> float:
+    """Warm-up, constant, then linear decay over the last 30 %."""
+    return min(1.0, (steps + 1) / 100) * min(1.0, max(0.02, (1.0 - progress) / 0.3))
+
+
+def train(folder: Path, minutes: float, rank: int = 0, workers: int = 1, round_s: float = 40.0, lr: float = 2e-3,
+          tokens_per_step: int = 36 * 154) -> None:
+    """Train (or go on training) into `folder`/denoiser until `minutes` of training time are used up."""
+    torch.set_num_threads(1)
+    if workers > 1:
+        dist.init_process_group("gloo", init_method="tcp://127.0.0.1:29517", rank=rank, world_size=workers)
+    code = LinearCode.load(folder / "latents.safetensors")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    reader = Qwen3Model.from_pretrained(folder / "text_encoder").eval().requires_grad_(False)
+    torch.manual_seed(0)
+    model = Denoiser(build_network())
+    average = {name: value.clone() for name, value in model.network.state_dict().items()}
+    optimizers = optimizers_for(model, lr)
+    state_file, own_file = folder / "denoiser.pt", folder / f"denoiser.{rank}.pt"
+    progress = Progress()
+    if state_file.exists():
+        saved = torch.load(state_file, weights_only=True)
+        model.load_state_dict(saved["model"])
+        average, progress = saved["average"], Progress(**saved["progress"])
+    if own_file.exists():
+        for optimizer, saved in zip(optimizers, torch.load(own_file, weights_only=True), strict=True):
+            optimizer.load_state_dict(saved)
+    torch.manual_seed(1000 * progress.rounds + rank)
+    rng = random.Random(1000 * progress.rounds + rank)
+    budget_s, steps = minutes * 60, 0 if progress.rounds == 0 else 1000
+    while progress.trained_s < budget_s:
+        started, samples, flows, hits = time.monotonic(), 0, [], []
+        while time.monotonic() - started < round_s:
+            done = min(1.0, (progress.trained_s + time.monotonic() - started) / budget_s)
+            groups = mixture(done)
+            bucket = rng.choice(rng.choices([g for _, g in groups], [share for share, _ in groups])[0])
+            count = max(1, round(tokens_per_step / bucket.tokens))
+            batch = draw_batch(rng, code, bucket, count)
+            with torch.no_grad():
+                features, lengths = encode(tokenizer, reader, batch.texts)
+            low_noise = bucket.crop is not None or (bucket.tokens > 400 and rng.random() < 0.5)
+            flow, label = losses(model, batch, features, lengths, low_noise)
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            (flow + 0.1 * label).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * rate(done, steps)
+                optimizer.step()
+            steps += 1
+            samples += count
+            if bucket in SMALL:
+                flows.append(flow.item())
+                hits.append(label.item())
+        total = average_weights(model, samples, workers)
+        progress.trained_s += time.monotonic() - started
+        progress.samples += total
+        progress.rounds += 1
+        keep = 0.9 if progress.rounds > 10 else 0.5
+        for name, value in model.network.state_dict().items():
+            average[name].lerp_(value, 1 - keep)
+        if rank == 0:
+            save_atomically(
+                {"model": model.state_dict(), "average": average, "progress": asdict(progress)}, state_file
+            )
+            mean = lambda values: sum(values) / max(1, len(values))  # noqa: E731
+            print(
+                f"{progress.trained_s / 60:6.1f} min {progress.samples:7d} pictures (+{total}) "
+                f"flow {mean(flows):.4f} label {mean(hits):.4f} lr {lr * rate(done, steps):.5f}",
+                flush=True,
+            )
+        save_atomically([optimizer.state_dict() for optimizer in optimizers], own_file)
+
+
+def average_weights(model: nn.Module, samples: int, workers: int) -> int:
+    """Average the weights of all workers in proportion to their samples; the number of samples of all."""
+    if workers == 1:
+        return samples
+    count = torch.tensor(float(samples))
+    dist.all_reduce(count)
+    flat = nn.utils.parameters_to_vector(model.parameters()).detach().mul_(samples)
+    dist.all_reduce(flat)
+    nn.utils.vector_to_parameters(flat / count, model.parameters())
+    return int(count)
+
+
+def save_atomically(state: object, path: Path) -> None:
+    """Write beside the file, then rename: a killed run leaves the previous state whole."""
+    torch.save(state, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
