@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 PICTURES ?= pictures
 ARGS ?=
 
-.PHONY: help setup demo test check fmt docs bench train
+.PHONY: help setup demo test check fmt gen bench train
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ demo: $(VENV)/.native ## Paint four pictures into ./pictures
 	@echo "The pictures are in ./$(PICTURES). Now try:"
 	@echo "  $(BIN)/limner generate \"two yellow birds in the sky\" --count 2"
 	@echo "  $(BIN)/limner generate \"一只红色的猫\" --lora ink:1"
-	@echo "  $(BIN)/limner inspect $(PICTURES)/*.png"
+	@echo "  $(BIN)/limner inspect $(PICTURES)/a-red-boat-on-the-sea-7.png"
 	@echo "  $(BIN)/limner --help"
 
 test: $(VENV)/.dev ## Run all tests (ARGS="-k name" for some)
@@ -39,7 +39,7 @@ fmt: $(VENV)/.dev ## Put the code into shape
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## Write the generated pages of docs/ anew
+gen: $(VENV)/.dev ## Write the generated pages of docs/ anew
 	@$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.dev ## Measure speed and memory, against diffusers

@@ -37,7 +37,7 @@ OUT_TOLERANCE, BROWNIAN_TOLERANCE = 1e-4, 1e-3
 CACHE_TOLERANCE = 1e-5
 BROWNIAN = frozenset({"dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde"})
 DEFAULT_SEED = 1234
-CASE = re.compile(r"(?P<model>flow[0-9.]+|eps)\|(?P<schedule>\w+)\|(?P<steps>\d+)\|(?P<denoise>[0-9.]+)")
+CASE = re.compile(r"(flow\d+(\.\d+)?|eps)\|(?P<schedule>\w+)\|(?P<steps>\d+)\|(?P<denoise>\d+(\.\d+)?)")
 
 
 class Unreadable(Exception):
@@ -130,9 +130,8 @@ def _read(file: Path) -> Reference:
 
 def _replay_samplers(reference: Reference) -> Iterator[Case]:
     tensors = reference.tensors
-    known = _parse("cases", reference.metadata.get("cases", "{}"))
-    counts = cast(Mapping[str, Mapping[str, int]], known)
-    seed = int(reference.metadata.get("seed", DEFAULT_SEED))
+    counts = cast(Mapping[str, Mapping[str, int]], _parse(reference, "cases", {}))
+    seed = cast(int, _parse(reference, "seed", DEFAULT_SEED))
     runs = [name.removesuffix("|sigmas") for name in tensors if name.endswith("|sigmas")]
     left = {name for name in tensors if name != "noise"}
     if "noise" in tensors:
@@ -163,7 +162,11 @@ def _replay_schedule(case: Case, theirs: Tensor) -> Tensor | None:
     if parts["schedule"] not in SCHEDULES:
         case.faults.append(f"unknown schedule {parts['schedule']}")
         return None
-    ours = sigmas_for(_model(case.name), parts["schedule"], int(parts["steps"]), float(parts["denoise"]))
+    try:
+        ours = sigmas_for(_model(case.name), parts["schedule"], int(parts["steps"]), float(parts["denoise"]))
+    except ValueError as error:
+        case.faults.append(str(error))
+        return None
     case.expect("number of sigmas", len(ours), len(theirs))
     if len(ours) != len(theirs):
         return None
@@ -212,12 +215,7 @@ def _replay_sampler(
 
 def _model(name: str) -> Parameterization:
     model = name.split("|", 1)[0]
-    if model == "eps":
-        return Epsilon()
-    try:
-        return Flow(float(model.removeprefix("flow")))
-    except ValueError as error:
-        raise Unreadable(f"the model {model!r} is neither flow<shift> nor eps.") from error
+    return Epsilon() if model == "eps" else Flow(float(model.removeprefix("flow")))
 
 
 def _toy(x: Tensor, sigma: float) -> Tensor:
@@ -228,18 +226,17 @@ def _toy(x: Tensor, sigma: float) -> Tensor:
 
 
 def _replay_cache(reference: Reference) -> Case:
-    metadata = reference.metadata
     settings = EasyCache(
-        reuse_threshold=float(metadata.get("reuse_threshold", 0.37)),
-        start_percent=float(metadata.get("start_percent", 0.45)),
-        end_percent=float(metadata.get("end_percent", 0.95)),
-        subsample=int(metadata.get("subsample", 8)),
+        reuse_threshold=cast(float, _parse(reference, "reuse_threshold", 0.37)),
+        start_percent=cast(float, _parse(reference, "start_percent", 0.45)),
+        end_percent=cast(float, _parse(reference, "end_percent", 0.95)),
+        subsample=cast(int, _parse(reference, "subsample", 8)),
     )
     sigmas, latents, answers = (reference.tensors[name] for name in ("sigmas", "x", "denoised"))
-    skipped = cast(list[bool], _parse("skipped", metadata["skipped"]))
+    skipped = cast(list[bool], _parse(reference, "skipped", []))
     if not len(latents) == len(answers) == len(skipped) <= len(sigmas):
         raise Unreadable(f"{len(latents)} latents, {len(answers)} answers, {len(skipped)} skips, {len(sigmas)} sigmas.")
-    parameterization = Flow(float(metadata.get("shift", 3.0)))
+    parameterization = Flow(cast(float, _parse(reference, "shift", 3.0)))
     state = EasyCacheState(settings, parameterization)
     case = Case("easycache")
     ours: list[bool] = []
@@ -258,11 +255,16 @@ def _replay_cache(reference: Reference) -> Case:
     return case
 
 
-def _parse(what: str, text: str) -> object:
+def _parse(reference: Reference, name: str, default: object) -> object:
+    text = reference.metadata.get(name)
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise Unreadable(f"its metadata {what!r} is not JSON.") from error
+        value = default if text is None else json.loads(text)
+    except ValueError:
+        value = None
+    fits = isinstance(value, int | float if isinstance(default, float) else type(default))
+    if not fits or isinstance(value, bool):
+        raise Unreadable(f"its metadata {name!r} reads {text!r}, which is no {type(default).__name__}.")
+    return value
 
 
 def _worst(ours: Tensor, theirs: Tensor) -> float:

@@ -158,7 +158,7 @@ def test_every_wrong_setting_is_told_at_once_each_with_its_source(tmp_path: Path
         "Setting `native.threads` (in FOLDER/limner.toml) is 0: Input should be greater than or equal to 1. "
         "A good value is 4. "
         "Setting `zzz` (environment variable LIMNER_ZZZ) is unknown. "
-        "Remove it; `docs/configuration.md` lists all settings."
+        "Remove it; `docs/reference/settings.md` lists all settings."
     )
 
 

@@ -202,9 +202,12 @@ async def test_an_unknown_backend_lists_the_known_ones(tmp_path: Path) -> None:
 
 
 async def test_a_backend_is_found_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(settings: Settings) -> FakeBackend:
+        return FakeBackend(models=("from-entry-point",))
+
     class Point(EntryPoint):
         def load(self) -> Any:
-            return lambda settings: FakeBackend(models=("from-entry-point",))  # pyright: ignore[reportUnknownLambdaType]
+            return make
 
     point = Point("mine", "somewhere:else", studio_module.ENTRY_POINTS)
 

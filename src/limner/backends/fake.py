@@ -11,6 +11,7 @@ import hashlib
 import io
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping
+from importlib.metadata import version
 
 from PIL import Image, ImageChops, ImageOps
 
@@ -164,6 +165,7 @@ def _recipe(order: Order, plan: Plan, index: int, checkpoint: str, adapters: tup
         adapters=adapters,
         outcome=tuple(StageOutcome(evaluations=stage.steps) for stage in plan.stages),
         warnings=tuple(_misfit(outcome) for outcome in adapters if outcome.reason),
+        versions={"limner": version("limner")},
     )
 
 

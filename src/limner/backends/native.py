@@ -79,6 +79,7 @@ class Job:
     warnings: list[str] = field(default_factory=list[str])
     pictures: dict[int, int] = field(default_factory=dict[int, int])  # engine id -> index in the order
     fractions: dict[int, float] = field(default_factory=dict[int, float])  # index -> share of its work done
+    steps: dict[int, int] = field(default_factory=dict[int, int])  # index -> steps done, over its stages
     noted: set[str] = field(default_factory=set[str])
     painted: int = 0
     failed: int = 0
@@ -277,7 +278,6 @@ class NativeBackend:
                     )
                 )  # fmt: skip
             case e.Stepped():
-                job.fractions[index] = happening.fraction
                 job.mailbox.put(self._progress(job, index, happening))
             case e.Previewed():
                 png = _png(happening.pixels)
@@ -304,23 +304,19 @@ class NativeBackend:
     @staticmethod
     def _progress(job: Job, index: int, stepped: Any) -> Progress:
         plans = job.order.plans
-        per_picture = [sum(stage.steps for stage in plan.stages) for plan in plans]
+        job.fractions[index] = stepped.fraction
+        job.steps[index] = sum(stage.steps for stage in plans[index].stages[: stepped.stage]) + stepped.step
         done = sum(job.fractions.values()) / len(plans)
-        elapsed = time.monotonic() - job.started
-        before = sum(stage.steps for stage in plans[index].stages[: stepped.stage])
-        current = sum(
-            round(job.fractions.get(i, 0.0) * steps) if i != index else before + stepped.step
-            for i, steps in enumerate(per_picture)
-        )
+        elapsed_s = time.monotonic() - job.started
         return Progress(
-            current=current,
-            total=sum(per_picture),
+            current=sum(job.steps.values()),
+            total=sum(stage.steps for plan in plans for stage in plan.stages),
             index=index,
             stage=stepped.stage,
             stages=len(plans[index].stages),
             step=stepped.step,
             steps=stepped.steps,
-            eta_s=round(elapsed * (1 - done) / done, 2) if done > 0 else None,
+            eta_s=round(elapsed_s * (1 - done) / done, 2) if done > 0 else None,
         )
 
     @staticmethod

@@ -47,7 +47,7 @@ class Lora(click.ParamType[Any]):
 @click.option("--negative", help="What to keep out of the picture; works where cfg is not 1.")
 @click.option("--count", type=int, help="Pictures of each prompt; each has the next seed.  [default: 1]")
 @click.option("--preset", help="A preset by name; see `limner presets`.")
-@click.option("--size", type=Size(), help="Width and height in pixels, multiples of 16.")
+@click.option("--size", type=Size(), metavar="WxH", help="Width and height in pixels, multiples of 16.")
 @click.option("--aspect", metavar="W:H", help="The shape, such as 16:9, at the preset's area.")
 @click.option("--seed", type=int, help="The same seed gives the same picture; random when absent.")
 @click.option("--steps", type=int, help="Steps of the first stage.")
@@ -65,8 +65,8 @@ class Lora(click.ParamType[Any]):
 @click.option("--model", help="A checkpoint by name or path; see `limner models`.")
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--backend", help="Where to paint; see `limner doctor`.")
-@click.option("--format", "picture_format", type=click.Choice(["png", "jpeg", "webp"]), help="  [default: png]")
-@click.option("--quality", type=int, help="Of JPEG and WebP, 1 to 100.  [default: 92]")
+@click.option("--format", "picture_format", type=click.Choice(["png", "jpeg", "webp"]), help="Of the files.  [default: png]")
+@click.option("--quality", type=int, help="How little JPEG and WebP leave out, 1 to 100.  [default: 92]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

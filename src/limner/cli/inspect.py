@@ -54,13 +54,9 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
         ("reference", f"{reference.path} (SHA-256 {(reference.sha256 or 'unknown')[:12]})")
         for reference in request.references
     ]
-    rows += [
-        (
-            "adapter",
-            f"{a.name} at {a.requested_weight:g}: {a.status}, {a.matched} of {a.total}. {a.reason}".rstrip(". "),
-        )
-        for a in recipe.adapters
-    ]
+    for adapter in recipe.adapters:
+        told = f"{adapter.name} at {adapter.requested_weight:g}: {adapter.status}, {adapter.matched} of {adapter.total}"
+        rows.append(("adapter", f"{told}. {adapter.reason}" if adapter.reason else told))
     rows += [
         ("checkpoint", f"{recipe.checkpoint} ({recipe.family}, SHA-256 {recipe.checkpoint_sha256[:12]})"),
         ("device", f"{recipe.device}, {_precision(recipe.precision)}"),

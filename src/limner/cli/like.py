@@ -69,7 +69,6 @@ class Original:
         return stages
 
     def _found(self, reference: dict[str, Any]) -> dict[str, Any]:
-        beside = self._path.parent / reference["path"]
-        return (
-            reference | {"path": str(beside)} if not Path(reference["path"]).exists() and beside.exists() else reference
-        )
+        path = Path(reference["path"])
+        beside = self._path.parent / path
+        return reference | {"path": str(beside)} if beside.exists() and not path.exists() else reference

@@ -129,7 +129,8 @@ class Flow:
         return 1.0 - sigma
 
     def half_log_snr(self, sigma: float) -> float:
-        return -float(torch.logit(_level(sigma)))
+        # Some shifts round the first level to a hair above 1.
+        return -float(torch.logit(_level(sigma).clamp(max=1.0)))
 
     def sigma_of_half_log_snr(self, half_log_snr: float) -> float:
         return float(torch.sigmoid(-_level(half_log_snr)))

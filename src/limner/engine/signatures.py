@@ -32,19 +32,19 @@ FAMILY_TITLES = {
 _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("chroma", (r"distilled.guidance.layer",)),
     ("flux2", (r"double.stream.modulation.img|attn.to.qkv.mlp.proj",)),
-    ("hunyuan", (r"double.blocks.\d+.img.(attn.qkv|mod)", r"individual.token.refiner|txt.in.c.embed")),
+    ("auraflow", (r"joint.transformer.blocks.\d+|double.layers.\d+.attn.w",)),
+    ("hunyuan", (r"double.blocks.\d+.img|single.transformer.blocks.\d+", r"token.refiner|txt.in.c.embed")),
     (
         "flux",
         (r"double.blocks.\d+.(img|txt).|single.blocks.\d+.(linear|modulation|norm)|single.transformer.blocks.\d+",),
     ),
     ("qwenimage", (r"transformer.blocks.\d+.(img|txt).(mod|mlp)",)),
     ("sd3", (r"joint.blocks.\d+.|transformer.blocks.\d+.(ff.context|attn.add.(q|k|v).proj)",)),
-    ("auraflow", (r"double.layers.\d+.attn.w",)),
     ("lumina2", (r"(layers|refiner).\d+.(attn|norm1).(to.(q|k|v|out)|linear|norm)",)),
     ("zimage", (r"(layers|noise.refiner|context.refiner).\d+.attention.(qkv|out|to.(q|k|v|out)|to)\b",)),
     ("zimage", (r"(noise|context).refiner.\d+.feed.forward|layers.\d+.(feed.forward.w[123]|adaLN.modulation)",)),
     ("wan", (r"blocks.\d+.(self.attn|cross.attn|ffn).(q|k|v|o|0|2)\b",)),
-    ("ltx", (r"transformer.blocks.\d+.(scale.shift|attn1)", r"patchify.proj|caption.projection|scale.shift.table")),
+    ("ltx", (r"transformer.blocks.\d+.(scale.shift|attn1)", r"patchify.proj|(^|\.)proj.in\.")),
 )
 _UNET = re.compile(
     r"(input|output|down|up|middle|mid).blocks?.\d+.*(attentions?|transformer.blocks|resnets|in.layers)"
@@ -52,6 +52,10 @@ _UNET = re.compile(
 )
 _CROSS = re.compile(r"attn2.to.(k|v)\b")
 _CROSS_DIMS = {2048: "sdxl", 768: "sd15", 1024: "sd21"}
+# Attention alone looks the same in several networks of this kind; their widths tell them apart.
+_TWO_STREAMS = re.compile(r"transformer.blocks.\d+.attn.(to|add)\.")
+_STREAM_DIMS = {3072: "qwenimage", 1536: "sd3", 2432: "sd3"}
+_UP_HALF = re.compile(r"lora.(B|up)\b")
 _COMPILED = tuple((family, tuple(re.compile(p) for p in patterns)) for family, patterns in _RULES)
 _LUMINA2_DIM = 2304
 
@@ -102,17 +106,23 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     for family, patterns in _COMPILED:
         if all(any(pattern.search(name) for name in names) for pattern in patterns):
             return "lumina2" if family == "zimage" and _is_lumina(names) else family
+    return _by_width(names, _TWO_STREAMS, _STREAM_DIMS)
+
+
+def _by_width(names: Mapping[str, tuple[int, ...]], pattern: re.Pattern[str], widths: Mapping[int, str]) -> str | None:
+    """The family whose width a layer reads: columns of a weight (out, in), or of the lower half of a LoRA (r, in)."""
+    for name, shape in names.items():
+        width = dict(enumerate(shape)).get(1, 0)
+        if width in widths and pattern.search(name) and not _UP_HALF.search(name):
+            return widths[width]
     return None
 
 
 def _unet(names: Mapping[str, tuple[int, ...]]) -> str:
-    for name, shape in names.items():
-        # Of a LoRA only the half that reads the text has its width; a checkpoint's weight is (out, in) as well.
-        width = dict(enumerate(shape)).get(1)
-        if width in _CROSS_DIMS and _CROSS.search(name) and not re.search(r"lora.(B|up)\b", name):
-            return _CROSS_DIMS[width]
-    wide = any(re.search(r"conditioner.embedders.1|lora.te2|label.emb|add.embedding", name) for name in names)
-    return "sdxl" if wide else "sd15"
+    if family := _by_width(names, _CROSS, _CROSS_DIMS):
+        return family
+    wide = r"conditioner.embedders.1|lora.te2|label.emb|add.embedding|attentions?.*transformer.blocks.[1-9]"
+    return "sdxl" if any(re.search(wide, name) for name in names) else "sd15"
 
 
 def _is_lumina(names: Mapping[str, tuple[int, ...]]) -> bool:

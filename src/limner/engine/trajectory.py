@@ -45,7 +45,8 @@ class StageRun:
 
     @property
     def step(self) -> int:
-        return min(self.steps, self.evaluations * self.steps // max(1, self.expected))
+        """The step that the last evaluation belonged to, from 1."""
+        return min(self.steps, -(-self.evaluations * self.steps // max(1, self.expected)))
 
 
 class Trajectory:

@@ -17,7 +17,11 @@ LARGE = PrecisionPolicy(stored="BF16", parameters=LARGE_ON_CPU + 1)
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Whether the device multiplies bfloat16 natively, set by the test."""
-    monkeypatch.setattr(module, "bfloat16_is_fast", lambda _: request.param)
+
+    def answer(device: torch.device) -> bool:
+        return bool(request.param)
+
+    monkeypatch.setattr(module, "bfloat16_is_fast", answer)
 
 
 native = pytest.mark.parametrize("fast", [True], indirect=True)

@@ -22,9 +22,9 @@ def steps_of(sigmas: Sigmas) -> list[tuple[float, float]]:
 
 
 def finite_steps_of(sigmas: Sigmas, parameterization: Parameterization) -> list[tuple[float, float]]:
-    """Like `steps_of`, for samplers that count in log-SNR: where that is infinite, at a flow's level 1, begin just below.
+    """Like `steps_of`, for samplers that count in log-SNR, which is infinite at a flow's level 1.
 
-    The levels fall or stay, also where the second one lies above the replaced first.
+    Such a run begins just below 1. The levels fall or stay, also where the second one lies above the replaced first.
     """
     steps = steps_of(sigmas)
     if not steps or parameterization.signal(steps[0][0]) > 0:

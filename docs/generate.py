@@ -1,0 +1,127 @@
+"""Write the pages of `docs/reference/` from the code: commands, settings, errors.
+
+`make gen` runs it; a test fails when a page is not what this would write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from pydantic import BaseModel
+
+from limner.cli import COMMANDS
+from limner.cli import exit_codes as codes
+from limner.config import ALIASES, UNSUPPORTED, describe
+from limner.errors import LimnerError
+
+FOLDER = Path(__file__).parent / "reference"
+HEAD = "<!-- Written by docs/generate.py; change the code and run `make gen`. -->\n"
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page and its text."""
+    parts = {"command-line.md": _command_line(), "settings.md": _settings(), "errors.md": _errors()}
+    return {FOLDER / name: HEAD + "\n" + "\n".join(lines) + "\n" for name, lines in parts.items()}
+
+
+def _command_line() -> Iterator[str]:
+    yield "# Commands"
+    for name in COMMANDS:
+        command: click.Command = import_module(f"limner.cli.{name}").command
+        arguments = [param for param in command.params if isinstance(param, click.Argument)]
+        usage = " ".join(
+            f"{param.human_readable_name}" if param.required else f"[{param.human_readable_name}]" for param in arguments
+        )
+        yield f"\n## limner {name}\n\n```\nlimner {name} [OPTIONS] {usage}".rstrip() + "\n```\n"
+        text, _, examples = cleandoc(command.help or "").partition("\n\n\b\n")
+        yield text
+        if examples:
+            yield f"\n```sh\n{examples}\n```"
+        yield "\n| option | meaning |\n|---|---|"
+        for param in command.params:
+            if isinstance(param, click.Option):
+                yield f"| `{_spelling(param)}` | {_cell(param.help or '')} |"
+    yield "\n## Exit codes\n"
+    yield cleandoc(codes.__doc__ or "").partition("\n\n")[2]
+
+
+def _spelling(option: click.Option) -> str:
+    if option.is_flag:
+        return ", ".join(option.opts)
+    if isinstance(option.type, click.Choice):
+        value = "|".join(str(choice) for choice in option.type.choices)
+    elif isinstance(option.type, click.File):
+        value = "FILE"
+    else:
+        value = option.metavar or option.type.name
+        value = value.upper() if value.islower() else value
+    return f"{', '.join(option.opts)} {value}"
+
+
+def _settings() -> Iterator[str]:
+    yield "# Settings\n"
+    yield "How they are read is told in [Settings](../05-settings.md). Absent means: decided elsewhere, as said.\n"
+    yield "| setting | variable | default | meaning |\n|---|---|---|---|"
+    for name, field in describe():
+        variable = "LIMNER_" + name.replace(".", "__").upper()
+        default = "absent" if field.default is None or field.default_factory else f"`{_plain(field.default)}`"
+        meaning = field.description or f"the preset's own when absent{_range(field.annotation)}"
+        yield f"| `{name}` | `{variable}` | {default} | {_cell(meaning)} |"
+    yield "\n## Other names\n"
+    yield "These are understood in every source, so that a `native_image_config.yaml` can be used as it stands.\n"
+    yield "| name | setting |\n|---|---|"
+    for alias, name in ALIASES.items():
+        yield f"| `{alias}` | `{name}` |"
+    yield "| `generation.progressive` | `generation.preset`: `progressive` where true, `single` where false |"
+    yield "| `generation.stageN.num_inference_steps`, `….guidance_scale` | `generation.stageN.steps`, `….cfg` |"
+    yield "\n## Switches of other programs\n"
+    yield "Accepted with the value that describes what limner does; any other value is refused at the start.\n"
+    yield "| name | value | why |\n|---|---|---|"
+    for name, (only, reason) in UNSUPPORTED.items():
+        yield f"| `{name}` | `{_plain(only)}` | {reason}. |"
+
+
+def _errors() -> Iterator[str]:
+    yield "# Errors\n"
+    yield "Every error has a code that stays the same, says whether trying again makes sense, and what to do next.\n"
+    yield "| code | class | a kind of | again? | exit | message by default |\n|---|---|---|---|---|---|"
+    for kind in _kinds(LimnerError):
+        parent = kind.__bases__[0].__name__
+        message = " ".join((kind.__doc__ or "").split())
+        again = "yes" if kind.retryable else "no"
+        yield f"| `{kind.code}` | `{kind.__name__}` | `{parent}` | {again} | {codes.exit_code_of(kind())} | {message} |"
+
+
+def _kinds(kind: type[LimnerError]) -> Iterator[type[LimnerError]]:
+    for child in kind.__subclasses__():
+        if child.__module__ == LimnerError.__module__:
+            yield child
+            yield from _kinds(child)
+
+
+def _range(annotation: Any) -> str:
+    groups = [part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+    if not groups:
+        return ""
+    return "; a table of " + ", ".join(f"`{name}`" for name in groups[0].model_fields)
+
+
+def _plain(value: object) -> str:
+    return json.dumps(value)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(path)
