@@ -34,11 +34,8 @@ def _command_line() -> Iterator[str]:
     yield "# Commands"
     for name in COMMANDS:
         command: click.Command = import_module(f"limner.cli.{name}").command
-        arguments = [param for param in command.params if isinstance(param, click.Argument)]
-        usage = " ".join(
-            f"{param.human_readable_name}" if param.required else f"[{param.human_readable_name}]" for param in arguments
-        )
-        yield f"\n## limner {name}\n\n```\nlimner {name} [OPTIONS] {usage}".rstrip() + "\n```\n"
+        names = [_argument(param) for param in command.params if isinstance(param, click.Argument)]
+        yield f"\n## limner {name}\n\n```\n{' '.join(['limner', name, '[OPTIONS]', *names])}\n```\n"
         text, _, examples = cleandoc(command.help or "").partition("\n\n\b\n")
         yield text
         if examples:
@@ -46,9 +43,13 @@ def _command_line() -> Iterator[str]:
         yield "\n| option | meaning |\n|---|---|"
         for param in command.params:
             if isinstance(param, click.Option):
-                yield f"| `{_spelling(param)}` | {_cell(param.help or '')} |"
+                yield f"| `{_cell(_spelling(param))}` | {_cell(param.help or '')} |"
     yield "\n## Exit codes\n"
     yield cleandoc(codes.__doc__ or "").partition("\n\n")[2]
+
+
+def _argument(param: click.Argument) -> str:
+    return param.human_readable_name if param.required else f"[{param.human_readable_name}]"
 
 
 def _spelling(option: click.Option) -> str:
@@ -66,9 +67,12 @@ def _spelling(option: click.Option) -> str:
 
 def _settings() -> Iterator[str]:
     yield "# Settings\n"
-    yield "How they are read is told in [Settings](../05-settings.md). Absent means: decided elsewhere, as said.\n"
+    yield "How they are read is told in [Settings](../05-settings.md). N is a stage of preset `progressive`, 1 to 3.\n"
     yield "| setting | variable | default | meaning |\n|---|---|---|---|"
     for name, field in describe():
+        if name.startswith(("generation.stage2.", "generation.stage3.")):
+            continue  # as of the first stage
+        name = name.replace("stage1", "stageN")
         variable = "LIMNER_" + name.replace(".", "__").upper()
         default = "absent" if field.default is None or field.default_factory else f"`{_plain(field.default)}`"
         meaning = field.description or f"the preset's own when absent{_range(field.annotation)}"

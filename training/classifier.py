@@ -6,6 +6,8 @@ the pixels, and `evaluate.py` compares. Pictures of every size are brought to ab
 aspect. It serves evaluation only and is not part of the package.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import argparse
@@ -218,7 +220,7 @@ def soften(rng: random.Random, pictures: list[Pixels], code: LinearCode | None) 
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False).clamp(-1, 1)
 
 
-def train(folder: Path, minutes: float = 8.0, batch: int = 32, lr: float = 4e-3, seed: int = 7) -> None:
+def train(folder: Path, minutes: float = 10.0, batch: int = 32, lr: float = 4e-3, seed: int = 7) -> None:
     """Train into `folder`/classifier.pt and write how often it is right on drawings that it has never seen.
 
     `minutes` are of processor time, so that a busy machine makes it slower, not worse. It resumes when killed.
@@ -227,7 +229,7 @@ def train(folder: Path, minutes: float = 8.0, batch: int = 32, lr: float = 4e-3,
     code_file, state_file = folder / "latents.safetensors", folder / "classifier.state.pt"
     code = LinearCode.load(code_file) if code_file.exists() else None
     torch.manual_seed(seed)
-    model = Classifier().to(memory_format=torch.channels_last)
+    model = Classifier()
     matrices = [p for name, p in model.named_parameters() if name.endswith(".matrix")]
     rest = [p for name, p in model.named_parameters() if not name.endswith(".matrix")]
     optimizers = [Muon(matrices, lr=lr, weight_decay=0.02), torch.optim.AdamW(rest, lr=lr, weight_decay=0.02)]
@@ -330,7 +332,7 @@ def main() -> None:
     """Reads the command line and trains."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "build")
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -8,9 +8,10 @@ import textwrap
 from pathlib import Path
 from typing import get_args
 
+from PIL import Image, ImageDraw, ImageFont
+
 from drawings import THINGS, Group, Scene, Style, caption, render, sample_scene
 from drawings.scene import BACKGROUNDS, COLOURS, contrasts
-from PIL import Image, ImageDraw, ImageFont
 
 _CAPTION_HEIGHT = 46
 

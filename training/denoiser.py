@@ -2,8 +2,9 @@
 
 Rectified flow: a latent z and noise n are mixed, x = (1 - s) z + s n, and the network (given 1 - s, as Z-Image has it)
 answers z - n. The time s is logit-normal, shifted by 3 as in sampling. Beside that loss an auxiliary head must tell,
-from a middle layer, which thing covers each token: the drawings' own label maps give the answer for free, and shapes are
-learnt several times sooner (the idea of REPA, Yu et al. 2024, with labels instead of a foreign network's features).
+from a middle layer, which thing covers each token: the drawings' own label maps give the answer for free, and the
+network learns early where things are (the idea of REPA, Yu et al. 2024, with labels instead of a foreign network's
+features).
 
 Several processes may train together: each runs for `round_s` seconds, then the weights are averaged in proportion to
 the samples that each has seen (local SGD), so that an uneven machine wastes nothing. Everything resumes from the last
@@ -12,30 +13,29 @@ round.
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from diffusers import ZImageTransformer2DModel
+from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
+from torch import Tensor, nn
+from transformers import AutoTokenizer, Qwen3Model
+
 from drawings import THINGS, Scene, label_map, render, sample_scene
 from latents import LinearCode, to_tensor
 from muon import Muon
 from text import describe, encode
-from torch import Tensor, nn
-from transformers import AutoTokenizer, Qwen3Model
 
 PAD = 32
 SHIFT = 3.0
 AUXILIARY_LAYER = 3
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "all_patch_size": (2,),
     "all_f_patch_size": (1,),
     "in_channels": 16,
@@ -73,11 +73,11 @@ LARGE = [Bucket(672, 864)] * 6 + [Bucket(768, 768)] * 2 + [Bucket(864, 672)] * 2
 
 def mixture(progress: float) -> list[tuple[float, list[Bucket]]]:
     """Shares of compute per group of sizes: small pictures first, larger ones as the shapes are known."""
-    if progress < 0.5:
+    if progress < 0.4:
         return [(0.9, SMALL), (0.1, MIDDLE)]
-    if progress < 0.8:
-        return [(0.6, SMALL), (0.25, MIDDLE), (0.15, WINDOWS)]
-    return [(0.4, SMALL), (0.27, MIDDLE), (0.18, WINDOWS), (0.15, LARGE)]
+    if progress < 0.75:
+        return [(0.6, SMALL), (0.22, MIDDLE), (0.18, WINDOWS)]
+    return [(0.4, SMALL), (0.25, MIDDLE), (0.2, WINDOWS), (0.15, LARGE)]
 
 
 # --- the network, written for batches of one shape -------------------------------------------------------------------
@@ -113,7 +113,7 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rope[None, :, None]).flatten(-2)
 
 
-def run_block(block: nn.Module, x: Tensor, rope: Tensor, condition: Tensor | None) -> Tensor:
+def run_block(block: Any, x: Tensor, rope: Tensor, condition: Tensor | None) -> Tensor:
     """One Z-Image block on (B, N, dim); equals diffusers' block without masks."""
     attention, feed = block.attention, block.feed_forward
     y = norm(x, block.attention_norm1.weight)
@@ -158,7 +158,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, network: ZImageTransformer2DModel) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.labels = nn.Sequential(nn.RMSNorm(CONFIG["dim"]), nn.Linear(CONFIG["dim"], len(THINGS) + 1))
 
     def forward(
@@ -292,8 +292,15 @@ def rate(progress: float, steps: int) -> float:
     return min(1.0, (steps + 1) / 100) * min(1.0, max(0.02, (1.0 - progress) / 0.3))
 
 
-def train(folder: Path, minutes: float, rank: int = 0, workers: int = 1, round_s: float = 40.0, lr: float = 2e-3,
-          tokens_per_step: int = 36 * 154) -> None:
+def train(
+    folder: Path,
+    minutes: float,
+    rank: int = 0,
+    workers: int = 1,
+    round_s: float = 40.0,
+    lr: float = 2e-3,
+    tokens_per_step: int = 36 * 154,
+) -> None:
     """Train (or go on training) into `folder`/denoiser until `minutes` of training time are used up."""
     torch.set_num_threads(1)
     if workers > 1:
@@ -350,9 +357,7 @@ def train(folder: Path, minutes: float, rank: int = 0, workers: int = 1, round_s
         for name, value in model.network.state_dict().items():
             average[name].lerp_(value, 1 - keep)
         if rank == 0:
-            save_atomically(
-                {"model": model.state_dict(), "average": average, "progress": asdict(progress)}, state_file
-            )
+            save_atomically({"model": model.state_dict(), "average": average, "progress": asdict(progress)}, state_file)
             mean = lambda values: sum(values) / max(1, len(values))  # noqa: E731
             print(
                 f"{progress.trained_s / 60:6.1f} min {progress.samples:7d} pictures (+{total}) "
@@ -377,4 +382,4 @@ def average_weights(model: nn.Module, samples: int, workers: int) -> int:
 def save_atomically(state: object, path: Path) -> None:
     """Write beside the file, then rename: a killed run leaves the previous state whole."""
     torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+    path.with_suffix(".tmp").replace(path)

@@ -199,7 +199,7 @@ def record(
     size: str, scores: Scores, method: str, by_language: dict[str, Any] | None = None, results: Path = RESULTS
 ) -> None:
     """Put the scores of one size into `results`; with the default file also into the table of the README."""
-    known = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    known: dict[str, Any] = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     known[size] = {"method": method, "scores": asdict(scores), "by_language": by_language or {}}
     results.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     if results == RESULTS and README.exists():

@@ -4,6 +4,8 @@ The averaged weights are exported: transformer and text encoder in bfloat16 (the
 in float16, whose error stays below one level of 255. The folder is written beside its place and moved there whole.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import argparse
@@ -11,15 +13,18 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
+from diffusers.pipelines.z_image.pipeline_z_image import ZImagePipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from transformers import AutoTokenizer, Qwen3Model
 
-import vae as vae_module
 from denoiser import CONFIG, SHIFT
 from drawings import BACKGROUNDS, COLOURS, THINGS
 from ink import export as export_ink
+from sampling import build_autoencoder
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE.parent / "src" / "limner" / "weights"
@@ -72,23 +77,25 @@ def _averaged(folder: Path, name: str, stage: str) -> dict[str, torch.Tensor]:
     return torch.load(file, weights_only=True)["average"]
 
 
-def load_pipeline(folder: Path) -> ZImagePipeline:
+def load_pipeline(folder: Path) -> Any:
     """The averaged weights of a build folder as a pipeline, each part in the precision of its export."""
-    transformer = ZImageTransformer2DModel(**CONFIG)
+    config: dict[str, Any] = dict(CONFIG)
+    transformer: Any = ZImageTransformer2DModel(**config)
     transformer.load_state_dict(_averaged(folder, "denoiser.pt", "denoiser"))
-    autoencoder = AutoencoderKL(**vae_module.CONFIG)
+    autoencoder = build_autoencoder()
     for part in ("decoder", "encoder"):
         getattr(autoencoder, part).load_state_dict(_averaged(folder, f"{part}.pt", part))
+    reader: Any = Qwen3Model.from_pretrained(folder / "text_encoder")
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT, use_dynamic_shifting=False),
         vae=autoencoder.to(torch.float16),
-        text_encoder=Qwen3Model.from_pretrained(folder / "text_encoder").to(torch.bfloat16),
+        text_encoder=reader.to(torch.bfloat16),
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
         transformer=transformer.to(torch.bfloat16),
     )
 
 
-def model_card(pipeline: ZImagePipeline) -> str:
+def model_card(pipeline: Any) -> str:
     """The folder's README: what it is, its licence, and the words it knows."""
     sizes = {
         name: sum(p.numel() for p in getattr(pipeline, name).parameters()) / 1e6

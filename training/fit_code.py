@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import torch
+
 from drawings import render, sample_scene
 from latents import LinearCode, fit, to_tensor
 

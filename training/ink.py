@@ -6,6 +6,8 @@ can load it. `measure` says in numbers what it changes: pale paper, thin dark st
 drawing styles sees, between pictures of the same captions and seeds with and without it.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import argparse
@@ -13,7 +15,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -73,7 +75,7 @@ def attach(model: Denoiser) -> dict[str, LowRank]:
 
 
 @contextmanager
-def without(layers: dict[str, LowRank]) -> Iterator[None]:
+def without(layers: dict[str, LowRank]) -> Generator[None]:
     """The base alone, for as long as the block lasts."""
     for layer in layers.values():
         layer.weight = 0.0

@@ -66,7 +66,7 @@ def to_tensor(pictures: list[NDArray[np.uint8]]) -> Tensor:
 
 
 def fit(batches: list[Tensor], whitening: float = 0.5) -> LinearCode:
-    """Principal components of the blocks of `batches`, channels scaled by variance**(-whitening/2), then to unit deviation.
+    """Principal components of the blocks, channels scaled by variance**(-whitening/2), then all to unit deviation.
 
     `whitening` 0 keeps the natural spectrum (the mean colour dominates), 1 makes all channels equally strong.
     """

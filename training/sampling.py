@@ -5,6 +5,8 @@ which makes it the second opinion when the engine's pictures look wrong. Every p
 `seed` plus its place, so that it does not depend on how many are painted at once.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -15,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ZImageTransformer2DModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, Qwen3Model
@@ -47,7 +50,7 @@ def from_build(folder: Path, decoder: str = "trained") -> Painter:
     progress = saved["progress"]
     decode: Callable[[Tensor], Tensor] = LinearCode.load(folder / "latents.safetensors").decode
     if decoder == "trained" and (folder / "decoder.pt").exists():
-        autoencoder = AutoencoderKL(**vae_module.CONFIG).eval()
+        autoencoder = build_autoencoder().eval()
         autoencoder.decoder.load_state_dict(torch.load(folder / "decoder.pt", weights_only=True)["average"])
         decode = _decode_with(autoencoder)
     name = f"{folder.name} after {progress['trained_s'] / 60:.0f} min, {progress['samples']} pictures"
@@ -72,7 +75,13 @@ def _painter(network: Any, folder: Path, decode: Callable[[Tensor], Tensor], nam
     )
 
 
-def _decode_with(autoencoder: AutoencoderKL) -> Callable[[Tensor], Tensor]:
+def build_autoencoder() -> Any:
+    """The autoencoder with fresh weights."""
+    config: dict[str, Any] = dict(vae_module.CONFIG)
+    return AutoencoderKL(**config)
+
+
+def _decode_with(autoencoder: Any) -> Callable[[Tensor], Tensor]:
     autoencoder.to(memory_format=torch.channels_last)
 
     def decode(latents: Tensor) -> Tensor:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from drawings import BACKGROUNDS, COLOURS, SIZES, THINGS, Scene, caption, sample_scene, words
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+
+from drawings import BACKGROUNDS, COLOURS, SIZES, THINGS, Scene, caption, sample_scene, words
 
 MARKERS = ("<|first|>", "<|second|>", "<|paper|>")
 SPECIAL = ("<|unknown|>", "<|pad|>", "<|im_start|>", "<|im_end|>", *MARKERS)
@@ -203,9 +204,7 @@ def train(folder: Path, steps: int = 600, batch: int = 128, seed: int = 0) -> No
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.08)
     for step in range(steps):
         sentences = [sample_sentence(rng) for _ in range(batch)]
-        inputs = tokenizer(
-            [render_prompt(tokenizer, s.text) for s in sentences], padding=True, return_tensors="pt"
-        )
+        inputs = tokenizer([render_prompt(tokenizer, s.text) for s in sentences], padding=True, return_tensors="pt")
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         hidden = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         read = readers(hidden[-2], mask.sum(1))

@@ -1,8 +1,8 @@
 """Train the AutoencoderKL of `sketchbook` around the fixed linear code of `latents.py`.
 
-The decoder learns to turn codes back into crisp pictures (the linear code alone is blurred at edges), also when they are
-slightly wrong, as a denoiser's are. The encoder learns to produce the code from pixels. They never wait for each other
-nor for the denoiser. Both resume.
+The decoder learns to turn codes back into crisp pictures (the linear code alone is blurred at edges), also when they
+are slightly wrong, as a denoiser's are. The encoder learns to produce the code from pixels. They never wait for each
+other nor for the denoiser. Both resume.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from denoiser import save_atomically
-from diffusers import AutoencoderKL
-from drawings import render, sample_scene
-from latents import LinearCode, to_tensor
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
-CONFIG = {
+from denoiser import save_atomically
+from drawings import render, sample_scene
+from latents import LinearCode, to_tensor
+
+CONFIG: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -116,7 +118,10 @@ def train(folder: Path, part: str, minutes: float, batch: int = 8, lr: float = 2
             mean_error = sum(errors) / len(errors)
             peak = 4.0 if part == "decoder" else code.scale.new_tensor(1.0).item()
             decibels = 10 * torch.log10(torch.tensor(peak / mean_error)).item()
-            print(f"{part} {now_s / 60:5.1f} min {steps * batch} crops mse {mean_error:.5f} ({decibels:.2f} dB)", flush=True)
+            print(
+                f"{part} {now_s / 60:5.1f} min {steps * batch} crops mse {mean_error:.5f} ({decibels:.2f} dB)",
+                flush=True,
+            )
             errors.clear()
         if done >= 1:
             return

@@ -363,7 +363,9 @@ def _explained(error: ValidationError, layers: list[_Layer]) -> str:
         if message == "is unknown":
             groups = {name.rpartition(".")[0] for name in fields} - {""}
             near = difflib.get_close_matches(setting, [*fields, *ALIASES, *groups], n=1, cutoff=0.5)
-            hint = f"Did you mean `{near[0]}`?" if near else "Remove it; `docs/reference/settings.md` lists all settings."
+            hint = (
+                f"Did you mean `{near[0]}`?" if near else "Remove it; `docs/reference/settings.md` lists all settings."
+            )
             sentences.append(f"Setting `{setting}` ({where}) is unknown. {hint}")
             continue
         field = next(

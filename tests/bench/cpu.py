@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from limner.config import load_settings
 from limner.domain import GenerationRequest, Plan, Stage
 from limner.engine.checkpoints import find_checkpoint
@@ -17,7 +18,6 @@ from limner.engine.families.zimage import ZImage
 from limner.engine.families.zimage_weights import load_components
 from limner.workflows.plans import make_plans
 from limner.workflows.presets import Presets
-
 from tests.bench.report import Measurement
 
 PROMPTS = [
@@ -38,7 +38,8 @@ def load(checkpoint: Path) -> ZImage:
 
 def pipeline(family: ZImage) -> Any:
     """diffusers' pipeline over the very same modules (and so the same weights and precision)."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline
+    from diffusers.pipelines.z_image.pipeline_z_image import ZImagePipeline
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
     parts = family.components
     made: Any = ZImagePipeline(

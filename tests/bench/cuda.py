@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, ZImageTransformer2DModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
+
 from limner.domain import Stage
 from limner.engine.engine import Engine
 from limner.engine.families.zimage import ZImage
 from limner.engine.families.zimage_weights import Components
-
 from tests.bench.cpu import paint, plan
 from tests.bench.report import Measurement
 from tests.support.checkpoints import tiny_components
@@ -62,5 +63,7 @@ def full_size(checkpoint: Path, rounds: int) -> list[Measurement]:
             times.append(time.perf_counter() - start)
         seconds = statistics.median(times[1:])
         note = "floor at 790 TFLOP/s, denoising only; with decoding"
-        results.append(Measurement(f"Z-Image full size {name}, of the floor", seconds * 1e3 / FLOORS_MS[name], "x", note=note))
+        results.append(
+            Measurement(f"Z-Image full size {name}, of the floor", seconds * 1e3 / FLOORS_MS[name], "x", note=note)
+        )
     return results

@@ -10,9 +10,10 @@ import math
 from collections.abc import Hashable, Sequence
 
 import torch
+from torch import Tensor, nn
+
 from limner.engine.families.port import AppliedAdapters, Encoding, Row
 from limner.engine.parameterization import Epsilon
-from torch import Tensor, nn
 
 CHANNELS = 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,15 +34,15 @@ performance:
 """
 
 
-def _load(folder: Path, file: str | None = None, flags: dict[str, object] | None = None, **environ: str) -> Settings:
+def _load(folder: Path, file: str | None = None, flags: dict[str, Any] | None = None, /, **environ: str) -> Settings:
     if file is not None:
         (folder / "limner.toml").write_text(file)
     return load_settings(flags, environ={"LIMNER_HOME": str(folder / "home")} | environ, folder=folder)
 
 
-def _refusal(folder: Path, file: str | None = None, **environ: str) -> str:
+def _refusal(folder: Path, file: str | None = None, /, **environ: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        _load(folder, file, **environ)
+        _load(folder, file, None, **environ)
     return caught.value.message.replace(str(folder), "FOLDER")
 
 

@@ -1,5 +1,7 @@
 """The training's own tools: export that diffusers can load, the sampler, the adapter, the judge, the one command."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import os
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, ZImagePipeline
+from diffusers.pipelines.z_image.pipeline_z_image import ZImagePipeline
 from safetensors import safe_open
 
 import classifier
@@ -20,7 +22,6 @@ import ink
 import sampling
 import text
 import train
-import vae as vae_module
 from denoiser import build_network
 from drawings import Group, Scene, render, sample_scene
 from latents import fit, to_tensor
@@ -40,7 +41,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = build_network()
     average = {name: v + 0.03 * torch.randn_like(v) for name, v in network.state_dict().items()}
     torch.save({"average": average, "progress": {"trained_s": 60.0, "samples": 5}}, folder / "denoiser.pt")
-    autoencoder = AutoencoderKL(**vae_module.CONFIG)
+    autoencoder = sampling.build_autoencoder()
     for part in ("decoder", "encoder"):
         torch.save({"average": getattr(autoencoder, part).state_dict(), "spent_s": 30.0}, folder / f"{part}.pt")
     fit([to_tensor([render(sample_scene(random.Random(1)), 176, 224, 1)])]).save(folder / "latents.safetensors")

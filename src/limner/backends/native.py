@@ -1,14 +1,12 @@
 """Our own engine as a backend: one thread drives it, any number of requests share it.
 
 The thread owns the engine and everything with tensors; coroutines hand it commands and read events from their own
-queues. A slow reader never slows the engine: progress and previews that were not read in time are replaced by newer ones.
+queues. A slow reader never slows the engine: progress and previews not read in time are replaced by newer ones.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
-import platform
 import queue
 import threading
 import time
@@ -24,8 +22,6 @@ from limner.events import Done, Event, Failed, ImageGenerated, Info, Preview, Pr
 from limner.ports import Capabilities, Order
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from limner.engine.checkpoints import CheckpointEntry
     from limner.engine.engine import Engine, Happening
     from limner.engine.families.port import AppliedAdapters
@@ -177,7 +173,7 @@ class NativeBackend:
         assert self._engine is not None
         try:
             happenings = self._engine.step()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the thread must live and the callers must know
             fault = EngineFault(f"{type(error).__name__} in the engine: {error}. Report this.")
             for job in {id(job): job for job in self._jobs.values()}.values():
                 self._refuse(job, fault)
@@ -207,18 +203,17 @@ class NativeBackend:
             self._prepare(job)
         except LimnerError as error:
             self._refuse(job, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # likewise
             self._refuse(job, EngineFault(f"{type(error).__name__} while preparing the request: {error}. Report this."))
 
     def _prepare(self, job: Job) -> None:
-        import torch
-
+        from limner.engine.device import use_threads
         from limner.engine.engine import Engine, Painting
+        from limner.engine.pixels import tensor_of
         from limner.engine.residency import Residency
 
         if self._residency is None:
-            if self._settings.threads:
-                torch.set_num_threads(self._settings.threads)
+            use_threads(self._settings.threads)
             self._residency = Residency(places_of(self._settings))
         if self._engine is None:
             self._engine = Engine(token_budget=self._settings.token_budget)
@@ -226,7 +221,14 @@ class NativeBackend:
         for note in checkpoint.notes:
             job.note(note, "precision")
         self._attach_adapters(job, checkpoint)
-        reference = _pixels(job.order.reference, job.order) if job.order.reference else None
+        if image := job.order.reference:
+            first = job.order.plans[0].stages[0]
+            if image.size != (first.width, first.height):
+                raise Unsupported(
+                    f"The reference picture is {image.width}x{image.height}, the first stage "
+                    f"{first.width}x{first.height}. Fit it before the order is made."
+                )
+        reference = tensor_of(image) if image else None
         if not job.request.prompt.strip():
             job.note("The prompt is empty: the picture is whatever comes.", "empty_prompt")
         for index, plan in enumerate(job.order.plans):
@@ -264,6 +266,7 @@ class NativeBackend:
 
     def _tell(self, job: Job, happening: Happening) -> None:
         from limner.engine import engine as e
+        from limner.engine.pixels import png_bytes
 
         index = job.pictures[happening.id]
         plan = job.order.plans[index]
@@ -280,7 +283,7 @@ class NativeBackend:
             case e.Stepped():
                 job.mailbox.put(self._progress(job, index, happening))
             case e.Previewed():
-                png = _png(happening.pixels)
+                png = png_bytes(happening.pixels)
                 job.mailbox.put(Preview(index=index, stage=happening.stage, step=happening.step, png=png))
             case e.Noted(unknown=words):
                 listed = ", ".join(f"“{word}”" for word in words)
@@ -290,9 +293,7 @@ class NativeBackend:
                 job.mailbox.put(self._image(job, index, happening))
             case e.Broke(error=error):
                 job.failed += 1
-                job.mailbox.put(
-                    Failed(message=error.message, code=error.code, retryable=error.retryable, index=index)
-                )
+                job.mailbox.put(Failed(message=error.message, code=error.code, retryable=error.retryable, index=index))
         if isinstance(happening, e.Painted | e.Broke):
             del self._jobs[happening.id]
             job.fractions[index] = 1.0
@@ -321,9 +322,10 @@ class NativeBackend:
 
     @staticmethod
     def _image(job: Job, index: int, painted: Any) -> ImageGenerated:
+        from limner.engine.pixels import rgb_bytes
+
         checkpoint = job.checkpoint
         assert checkpoint is not None
-        pixels = ((painted.pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous()
         recipe = Recipe(
             request=job.request,
             plan=job.order.plans[index],
@@ -338,32 +340,8 @@ class NativeBackend:
             warnings=tuple(job.warnings),
             versions=versions(),
         )
-        height, width = pixels.shape[:2]
-        return ImageGenerated(index=index, width=width, height=height, rgb=pixels.numpy().tobytes(), recipe=recipe)
-
-
-def _pixels(image: Image.Image, order: Order) -> Any:
-    """A reference picture as (3, H, W) in [-1, 1]; it must have the first stage's size."""
-    import numpy as np
-    import torch
-
-    first = order.plans[0].stages[0]
-    if image.size != (first.width, first.height):
-        raise Unsupported(
-            f"The reference picture is {image.width}x{image.height}, the first stage {first.width}x{first.height}. "
-            "Fit it before the order is made."
-        )
-    array = np.asarray(image.convert("RGB"), dtype="float32")
-    return torch.from_numpy(array).permute(2, 0, 1) / 127.5 - 1.0
-
-
-def _png(pixels: Any) -> bytes:
-    from PIL import Image
-
-    array = (pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    stream = io.BytesIO()
-    Image.fromarray(array, "RGB").save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
+        _, height, width = painted.pixels.shape
+        return ImageGenerated(index=index, width=width, height=height, rgb=rgb_bytes(painted.pixels), recipe=recipe)
 
 
 def versions() -> dict[str, str]:
@@ -411,37 +389,16 @@ def list_checkpoints(settings: NativeSettings) -> list[CheckpointEntry]:
 
 def device_report(settings: NativeSettings) -> dict[str, object]:
     """Device, precision, memory and versions that pictures would be painted with, and what is wrong."""
-    import psutil
-    import torch
+    from limner.engine.device import report
 
-    from limner.engine.checkpoints import find_checkpoint
-    from limner.engine.families.zimage_weights import precision_policy
-    from limner.engine.precision import choose_device, choose_precision
-
-    places = places_of(settings)
-    problems: list[str] = []
-    device, precision = torch.device("cpu"), {}
-    try:
-        device = choose_device(places.device)
-        files = find_checkpoint(places.default_model, places.models_dir, places.builtin_dir, places.given)
-        chosen = choose_precision(device, places.precision, precision_policy(files))
-        precision = chosen.names()
-        problems += chosen.notes
-    except LimnerError as error:
-        problems.append(error.message)
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        name = torch.cuda.get_device_name(device)
-    else:
-        memory = psutil.virtual_memory()
-        free, total, name = memory.available, memory.total, platform.processor() or platform.machine()
+    found = report(places_of(settings), settings.threads)
     return {
-        "device": str(device),
-        "device_name": name,
-        "precision": precision,
-        "memory_total_bytes": int(total),
-        "memory_free_bytes": int(free),
-        "threads": settings.threads or torch.get_num_threads(),
+        "device": found.device,
+        "device_name": found.name,
+        "precision": found.precision,
+        "memory_total_bytes": found.memory_total_bytes,
+        "memory_free_bytes": found.memory_free_bytes,
+        "threads": found.threads,
         "versions": versions(),
-        "problems": problems,
+        "problems": list(found.problems),
     }

@@ -65,8 +65,10 @@ class Lora(click.ParamType[Any]):
 @click.option("--model", help="A checkpoint by name or path; see `limner models`.")
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--backend", help="Where to paint; see `limner doctor`.")
-@click.option("--format", "picture_format", type=click.Choice(["png", "jpeg", "webp"]), help="Of the files.  [default: png]")
-@click.option("--quality", type=int, help="How little JPEG and WebP leave out, 1 to 100.  [default: 92]")
+@click.option(
+    "--format", "picture_format", type=click.Choice(["png", "jpeg", "webp"]), help="Of the files.  [default: png]"
+)
+@click.option("--quality", type=int, help="Quality of JPEG and WebP, 1 to 100.  [default: 92]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

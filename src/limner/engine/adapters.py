@@ -30,7 +30,7 @@ from limner.engine.adapter_files import (
     trigger_words,
 )
 from limner.engine.signatures import recognise, title
-from limner.engine.tensor_files import TensorSource, file_sha256, open_tensors, some
+from limner.engine.tensor_files import TensorSource, files_sha256, open_tensors, some
 from limner.errors import LimnerError, NotFound
 
 Targets = Mapping[str, tuple[int, int]]
@@ -130,7 +130,7 @@ def load_adapter(
     name = path.parent.name if path.stem in ("adapter_model", "pytorch_lora_weights") else path.stem
     try:
         source = open_tensors(path)
-        sha256 = file_sha256(path)
+        sha256 = files_sha256(source.files)
     except LimnerError as error:
         return LoadedAdapter(name, None, 0, 0, AdapterStatus.SKIPPED, error.message)
     placement = _Placement(source, peft_scales(source), device, dtype)
@@ -192,6 +192,9 @@ class _Placement:
             return where, module.path
         if not module.down or not module.up:
             return "half of the pair missing", module.path
+        numbers = {self.source.tensors[key].dtype for key in (module.down, module.up)}
+        if whole := sorted(number for number in numbers if not number.startswith(("F", "BF"))):
+            return f"stored as {whole[0]}, not supported yet", module.path
         down_shape, up_shape = (_matrix(self.source.tensors[key].shape) for key in (module.down, module.up))
         outs, into = [targets[place][0] for place in places], targets[places[0]][1]
         if down_shape is None or up_shape is None or down_shape[0] != up_shape[1] or not down_shape[0]:

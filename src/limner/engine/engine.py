@@ -6,9 +6,9 @@
         for happening in engine.step():
             ...
 
-Pictures join and leave between any two steps. Each step: newcomers are prepared, cached answers are given, the scheduler
-picks a batch, the runner evaluates it once, the samplers take their answers, finished latents become pixels. The engine
-knows neither requests nor files nor threads; call it from one thread.
+Pictures join and leave between any two steps. Each step: newcomers are prepared, cached answers are given, the
+scheduler picks a batch, the runner evaluates it once, the samplers take their answers, finished latents become pixels.
+The engine knows neither requests nor files nor threads; call it from one thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Everything that touches the device: conditioning, forwards, pixels.
 
-The runner decides nothing. It evaluates what it is handed, splits a forward that does not fit the memory, and turns what
-libraries raise into our errors.
+The runner decides nothing. It evaluates what it is handed, splits a forward that does not fit the memory, and turns
+what libraries raise into our errors.
 """
 
 from __future__ import annotations

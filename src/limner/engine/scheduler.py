@@ -1,9 +1,9 @@
 """Decide what the device does next.
 
 The scheduler owns two queues and no tensors. It never imports torch, never sleeps and never reads the clock: the same
-calls always give the same plans. Invariants: a batch holds trajectories of one key only; it exceeds the token budget only
-when its first member does so alone; a candidate that is always ready is served at least once in as many plans as there
-are candidates.
+calls always give the same plans. Invariants: a batch holds trajectories of one key only; it exceeds the token budget
+only when its first member does so alone; a candidate that is always ready is served at least once in as many plans as
+there are candidates.
 """
 
 from __future__ import annotations

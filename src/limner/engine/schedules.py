@@ -51,14 +51,14 @@ def sigmas_for(
         raise ValueError(f"{steps} steps make no picture. Choose at least 1.")
     if not 0.0 < denoise <= 1.0:
         raise ValueError(f"Denoise {denoise} is out of range. Choose a number above 0 and up to 1.")
+    if steps / denoise > MOST_STEPS:
+        raise ValueError(f"{steps} steps at denoise {denoise} end too long a schedule. Choose a larger denoise.")
     total = steps if denoise > FULL_DENOISE else int(steps / denoise)
-    if total > MOST_STEPS:
-        raise ValueError(f"{steps} steps at denoise {denoise} end a schedule of {total}. Choose a larger denoise.")
     drops_penultimate = sampler in PENULTIMATE_DROPPED
     levels = SCHEDULES[schedule](parameterization, total + drops_penultimate)
     if drops_penultimate:
         levels = torch.cat([levels[:-2], levels[-1:]])
-    return levels if total == steps else levels[-(steps + 1) :]
+    return levels if denoise > FULL_DENOISE else levels[-(steps + 1) :]
 
 
 def simple(parameterization: Parameterization, steps: int) -> Tensor:

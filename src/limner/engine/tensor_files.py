@@ -229,7 +229,7 @@ def _read_header(path: Path) -> tuple[dict[str, TensorFacts], dict[str, str]]:
         header: Any = json.loads(raw)
         notes = {str(k): str(v) for k, v in header.pop("__metadata__", {}).items()}
         tensors = {
-            str(name): (tuple(int(n) for n in facts["shape"]), str(facts["dtype"]), tuple(facts["data_offsets"]))
+            str(name): (tuple(int(n) for n in facts["shape"]), str(facts["dtype"]), _extent(facts["data_offsets"]))
             for name, facts in header.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -238,7 +238,12 @@ def _read_header(path: Path) -> tuple[dict[str, TensorFacts], dict[str, str]]:
     return {name: TensorFacts(shape, dtype, path, name) for name, (shape, dtype, _) in tensors.items()}, notes
 
 
-def _check_extent(path: Path, tensors: dict[str, tuple[tuple[int, ...], str, tuple[int, ...]]], held: int) -> None:
+def _extent(offsets: Any) -> tuple[int, int]:
+    begin, end = offsets
+    return int(begin), int(end)
+
+
+def _check_extent(path: Path, tensors: dict[str, tuple[tuple[int, ...], str, tuple[int, int]]], held: int) -> None:
     promised = max((offsets[1] for _, _, offsets in tensors.values()), default=0)
     if held < promised:
         late = [name for name, (_, _, offsets) in tensors.items() if offsets[1] > held]
@@ -258,14 +263,15 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
     if suffix == ".gguf" or start.startswith(b"GGUF"):
         message = f"{name} is GGUF, which this version does not read. Choose a safetensors file."
         raise Unsupported(message, file=str(path))
-    # A safetensors header opens with a brace after its eight length bytes; those alone could look like a pickle's mark.
-    pickled = start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" and start[8:9] != b"{"
+    # A safetensors header opens with a brace after its eight length bytes, which alone could look like anything.
+    headed = start[8:9] == b"{"
+    pickled = not headed and start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"
     if suffix in PICKLE_SUFFIXES or start.startswith(b"PK\x03\x04") or pickled:
         renamed = " (whatever its name says)" if suffix == ".safetensors" else ""
         raise BrokenCheckpoint(f"{name} is a pickle{renamed}. {_AS_SAFETENSORS}", file=str(path))
     if start.startswith(b"version https://git-lfs"):
         raise BrokenCheckpoint(f"{name} is a Git LFS pointer, not the weights. Run `git lfs pull`.", file=str(path))
-    if start.lstrip()[:1] == b"<":
+    if not headed and start.lstrip()[:1] == b"<":
         raise BrokenCheckpoint(f"{name} is a web page, not weights. Fetch the file itself.", file=str(path))
 
 

@@ -25,8 +25,8 @@ _PACKED = ("adapter_model", "pytorch_lora_weights")
 
 
 def shipped_adapters() -> Path:
-    """The folder of the adapters that come with limner."""
-    with as_file(files("limner") / "weights" / "adapters") as folder:
+    """The folder of the adapters that come with limner; absent in a build without weights."""
+    with as_file(files("limner") / "weights" / "loras") as folder:
         return folder
 
 

@@ -258,6 +258,7 @@ def spoilt(tmp_path: Path, **changes: Tensor | None) -> LoadedAdapter:
         ({"lora_A": torch.ones(0, 32), "lora_B": torch.ones(32, 0)}, "ranks that contradict each other"),
         ({"lora_A": torch.full((RANK, 32), torch.nan)}, "1 with numbers that are not finite"),
         ({"lora_B": torch.full((32, RANK), torch.inf)}, "1 with numbers that are not finite"),
+        ({"lora_A": torch.ones(RANK, 32, dtype=torch.int8)}, "1 stored as I8, not supported yet"),
         ({"lora_A": None}, "1 half of the pair missing"),
         ({"lora_B": None}, "1 half of the pair missing"),
     ],

@@ -284,6 +284,35 @@ def test_foreign_bytes_are_named_for_what_they_are(folder: Path, content: bytes,
     assert str(_transformer_file(folder)) in error.message
 
 
+@pytest.mark.parametrize("length", [ord("<"), 0x0280, 0x0480])
+def test_a_sound_file_is_never_taken_for_a_foreign_one(tmp_path: Path, length: int) -> None:
+    # The file starts with its header's length: these lengths look like a web page and like two kinds of pickle.
+    text = b'{"a":{"shape":[2],"dtype":"F32","data_offsets":[0,8]}}'
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(length.to_bytes(8, "little") + text.ljust(length) + bytes(8))
+    assert open_tensors(file).shapes == {"a": (2,)}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        {"a": 1},
+        {"__metadata__": 3},
+        {"a": {"shape": [2], "dtype": "F32", "data_offsets": [0]}},
+        {"a": {"shape": [2], "dtype": "F32", "data_offsets": [0, 4]}},
+        {"a": {"shape": [-1, -2], "dtype": "F32", "data_offsets": [0, 8]}},
+        {"a": {"shape": ["x"], "dtype": "F32", "data_offsets": [0, 8]}},
+    ],
+)
+def test_a_header_that_makes_no_sense_is_a_broken_checkpoint(tmp_path: Path, header: object) -> None:
+    text = json.dumps(header).encode()
+    file = tmp_path / "odd.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    with pytest.raises(BrokenCheckpoint, match="is not a sound safetensors file"):
+        open_tensors(file)
+
+
 def test_a_truncated_file_says_how_much_is_missing(folder: Path) -> None:
     file = _transformer_file(folder)
     file.write_bytes(file.read_bytes()[:-5000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from limner.engine.scheduler import Candidate, Scheduler
 
 
@@ -60,9 +61,9 @@ def test_limits_below_one_are_refused(budget: int, room: int) -> None:
         Scheduler(budget, room)
 
 
-candidate_sets = st.lists(
-    st.tuples(st.integers(0, 3), st.integers(1, 60)), min_size=1, max_size=20
-).map(lambda pairs: [Candidate(id, key, tokens) for id, (key, tokens) in enumerate(pairs)])
+candidate_sets = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60)), min_size=1, max_size=20).map(
+    lambda pairs: [Candidate(id, key, tokens) for id, (key, tokens) in enumerate(pairs)]
+)
 
 
 @given(candidate_sets, st.integers(1, 100))

@@ -8,14 +8,14 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
 from limner.domain import SAMPLERS, CacheSettings, Plan, Stage
 from limner.engine.adapters import Adapter, LowRank
 from limner.engine.engine import Broke, Engine, Painted, Painting
 from limner.engine.families.port import AppliedAdapters, Encoding, Row
 from limner.engine.families.zimage import Layout, ZImage
 from limner.engine.families.zimage_weights import Components
-from torch import Tensor
-
 from tests.support.checkpoints import tiny_components
 
 # Shrinking a failing mix of paintings takes minutes and tells little more than the mix itself.
@@ -50,13 +50,14 @@ def adapter(seed: int, *paths: str) -> Adapter:
     return Adapter(name=f"a{seed}", sha256=str(seed), deltas=deltas)
 
 
-rows = st.builds(
-    lambda size, timestep, length, seed: Row(latent(*size, seed), timestep, encoding(length, seed)),
-    st.sampled_from([(64, 64), (64, 128), (96, 80), (176, 224)]),
-    st.floats(0.01, 0.99),
-    st.sampled_from([1, 7, 31, 32, 33, 40]),
-    st.integers(0, 5),
-)
+@st.composite
+def drawn_rows(draw: st.DrawFn) -> Row:
+    height, width = draw(st.sampled_from([(64, 64), (64, 128), (96, 80), (176, 224)]))
+    seed, length = draw(st.integers(0, 5)), draw(st.sampled_from([1, 7, 31, 32, 33, 40]))
+    return Row(latent(height, width, seed), draw(st.floats(0.01, 0.99)), encoding(length, seed))
+
+
+rows = drawn_rows()
 
 
 @settings(max_examples=25, deadline=None, phases=GENERATE)
@@ -145,7 +146,7 @@ def test_tiled_decoding_makes_the_same_size() -> None:
 def test_a_preview_is_small_and_between_zero_and_one() -> None:
     preview = FAMILY.preview(latent(64, 96))
     assert preview.shape == (3, 8, 12)
-    assert 0 <= preview.min() and preview.max() <= 1
+    assert preview.min() >= 0 and preview.max() <= 1
 
 
 def paint(engine: Engine, paintings: list[tuple[int, Painting]]) -> list[Tensor]:

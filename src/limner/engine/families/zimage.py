@@ -48,7 +48,8 @@ class Layout:
 
     @property
     def slices(self) -> list[slice]:
-        slices, start = [], 0
+        slices: list[slice] = []
+        start = 0
         for length in self.lengths:
             slices.append(slice(start, start + length))
             start += length
@@ -104,10 +105,10 @@ class ZImage:
 
     def __init__(self, components: Components) -> None:
         self.components = components
-        self.transformer = components.transformer
+        self.transformer: Any = components.transformer
         self.device = next(self.transformer.parameters()).device
         self.dtype = next(self.transformer.parameters()).dtype
-        config = cast(Any, self.transformer.config)
+        config = self.transformer.config
         self._axes = tuple(int(d) for d in config.axes_dims)
         self._theta = float(config.rope_theta)
         self._time_scale = float(config.t_scale)
@@ -148,7 +149,7 @@ class ZImage:
 
     @torch.inference_mode()
     def encode_text(self, text: str, adapters: AppliedAdapters = ()) -> Encoding:
-        """Hidden states before Qwen3's last layer, unpadded, (tokens, dim); words outside the vocabulary are left out."""
+        """Hidden states before Qwen3's last layer, (tokens, dim), unpadded; words it does not know are left out."""
         if (known := self._encodings.get(text)) is not None:
             self._encodings.move_to_end(text)
             return known
@@ -184,7 +185,7 @@ class ZImage:
     def encode_picture(self, pixels: Tensor) -> Tensor:
         """The mode of the VAE's posterior, shifted and scaled: (z - shift) * scale."""
         vae = self._vae_for(pixels.shape[1] * pixels.shape[2])
-        posterior = cast(Any, vae.encode(pixels[None].to(vae.device, vae.dtype))).latent_dist
+        posterior = vae.encode(pixels[None].to(vae.device, vae.dtype)).latent_dist
         return ((posterior.mode() - self._vae_shift) * self._vae_scale)[0].float().to(self.device)
 
     @torch.inference_mode()
@@ -192,7 +193,7 @@ class ZImage:
         """Pixels (3, H, W) in [-1, 1]; in overlapping tiles above `TILE_ABOVE_PX`."""
         vae = self._vae_for(latent.shape[1] * latent.shape[2] * VAE_FACTOR**2, tiled)
         z = latent[None] / self._vae_scale + self._vae_shift
-        pixels = cast(Any, vae.decode(z.to(vae.device, vae.dtype))).sample
+        pixels = vae.decode(z.to(vae.device, vae.dtype)).sample
         return pixels[0].float().clamp_(-1, 1).cpu()
 
     def _vae_for(self, pixels: int, tiled: bool = False) -> Any:
@@ -217,7 +218,7 @@ class ZImage:
         latent = self.encode_picture(pixels).cpu()
         z = F.avg_pool2d(latent[None], 2)[0].flatten(1)
         z = torch.cat([z, torch.ones(1, z.shape[1])])  # (C + 1, n)
-        return torch.linalg.lstsq(z.T, squares.flatten(1).T).solution.T.contiguous()
+        return cast(Any, torch.linalg.lstsq)(z.T, squares.flatten(1).T).solution.T.contiguous()
 
     # --- the forward -------------------------------------------------------------------------------------------------
 
@@ -242,7 +243,8 @@ class ZImage:
             x = self._block(f"noise_refiner.{index}", block, x, rope, images, condition, spans, row_spans)
 
         whole = Layout(tuple(i + len(c) for i, c in zip(images.lengths, captions, strict=True)))
-        pieces = x.reshape(-1, x.shape[-1]).split(list(images.lengths))
+        flat = x.reshape(-1, x.shape[-1])
+        pieces = [flat[piece] for piece in images.slices]
         x = torch.cat([part for pair in zip(pieces, captions, strict=True) for part in pair])
         rope = whole.shape(torch.cat([part for pair in ropes for part in pair]))
         spans = _spans(whole, rows)
@@ -260,9 +262,14 @@ class ZImage:
 
     def _fused_linear(self, prefix: str, names: tuple[str, ...], x: Tensor, spans: Spans) -> list[Tensor]:
         """Several layers that read the same input, as one product; answers one (total, out) a name."""
-        parts = list(F.linear(x, self._fused[prefix]).split([self._linears[f"{prefix}.{n}"].out_features for n in names], -1))
-        for name, part in zip(names, parts, strict=True):
+        whole = F.linear(x, self._fused[prefix])
+        parts: list[Tensor] = []
+        start = 0
+        for name in names:
+            part = whole.narrow(-1, start, self._linears[f"{prefix}.{name}"].out_features)
             self._adapt(f"{prefix}.{name}", part, x, spans)
+            parts.append(part)
+            start += part.shape[-1]
         return parts
 
     @staticmethod
@@ -287,8 +294,8 @@ class ZImage:
             return x
         pad = self.transformer.x_pad_token
         parts: list[Tensor] = []
-        for piece, count, length in zip(x.split(counts), counts, images.lengths, strict=True):
-            parts += [piece, pad.expand(length - count, -1)]
+        for piece, length in zip(Layout(tuple(counts)).slices, images.lengths, strict=True):
+            parts += [x[piece], pad.expand(length - (piece.stop - piece.start), -1)]
         return torch.cat(parts)
 
     def _refine_caption(self, encoding: Encoding, adapters: AppliedAdapters) -> Tensor:
@@ -300,7 +307,8 @@ class ZImage:
         net = self.transformer
         length = _padded(encoding.tokens)
         spans: Spans = [(slice(0, length), adapters)] if adapters else []
-        real = self._linear("cap_embedder.1", _rms(net.cap_embedder[0], encoding.features), spans_to(spans, encoding.tokens))
+        real_spans: Spans = [(slice(0, encoding.tokens), adapters)] if adapters else []
+        real = self._linear("cap_embedder.1", _rms(net.cap_embedder[0], encoding.features), real_spans)
         x = torch.cat([real, net.cap_pad_token.expand(length - encoding.tokens, -1)])
         rope = self._rope_at(torch.stack([torch.arange(1, length + 1), torch.zeros(length), torch.zeros(length)], 1))
         layout = Layout((length,))
@@ -325,7 +333,7 @@ class ZImage:
             self._alive.pop(oldest, None)
 
     def _rope(self, height: int, width: int, caption: int) -> tuple[Tensor, Tensor]:
-        """Complex rotations (tokens, head_dim/2) of an image behind a caption of `caption` tokens, and of the caption."""
+        """Complex rotations (tokens, head_dim/2) of an image behind `caption` tokens, and of those tokens."""
         key = (height, width, caption)
         if (known := self._ropes.get(key)) is None:
             grid = torch.cartesian_prod(
@@ -371,7 +379,7 @@ class ZImage:
             lambda t: self._fused_linear(f"{path}.attention", ("to_q", "to_k", "to_v"), t, spans), y
         )
         heads = attention.heads
-        q, k, v = (t.unflatten(-1, (heads, -1)) for t in (q, k, v))
+        q, k, v = _heads(q, heads), _heads(k, heads), _heads(v, heads)
         q, k = _rotate(_rms(attention.norm_q, q), rope), _rotate(_rms(attention.norm_k, k), rope)
         mixed = layout.attend(q, k, v).flatten(2)
         (y,) = self._over_tokens(lambda t: [self._linear(f"{path}.attention.to_out.0", t, spans)], mixed)
@@ -388,9 +396,9 @@ class ZImage:
 
     @staticmethod
     def _over_tokens(run: Callable[[Tensor], list[Tensor]], x: Tensor) -> list[Tensor]:
-        """Run a layer over the flat sequence (spans count tokens of all rows) and give its answers x's leading shape."""
+        """Run a layer over the flat sequence, which spans count in, and give its answers x's leading shape."""
         lead = x.shape[:2]
-        return [y.unflatten(0, lead) for y in run(x.flatten(0, 1))]
+        return [y.view(*lead, y.shape[-1]) for y in run(x.flatten(0, 1))]
 
     def _unembed(
         self,
@@ -403,7 +411,7 @@ class ZImage:
         row_spans: Spans,
     ) -> list[Tensor]:
         path = f"all_final_layer.{PATCH}-1"
-        norm = cast(Any, self.transformer.all_final_layer[f"{PATCH}-1"]).norm_final
+        norm = self.transformer.all_final_layer[f"{PATCH}-1"].norm_final
         scale = 1.0 + self._linear(f"{path}.adaLN_modulation.1", F.silu(condition), row_spans)
         x = norm(x) * whole.per_token(scale)
         flat = self._linear(f"{path}.linear", x.flatten(0, 1), spans).float()
@@ -413,11 +421,6 @@ class ZImage:
             # The network answers picture minus noise; the velocity that samplers use points the other way.
             answers.append(_unpatchify(tokens, row.x.shape).neg_())
         return answers
-
-
-def spans_to(spans: Spans, length: int) -> Spans:
-    """The same adapters over the first `length` tokens."""
-    return [(slice(0, length), adapters) for _, adapters in spans]
 
 
 def _spans(layout: Layout, rows: Sequence[Row]) -> Spans:
@@ -443,8 +446,13 @@ def _rms(norm: Any, x: Tensor) -> Tensor:
 
 def _rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Rotary embedding of (…, tokens, heads, head_dim) by complex (…, tokens, head_dim/2)."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rope.unsqueeze(-2)).flatten(-2).to(x.dtype)
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """(…, heads * head_dim) to (…, heads, head_dim)."""
+    return x.view(*x.shape[:-1], heads, x.shape[-1] // heads)
 
 
 def _patchify(x: Tensor) -> Tensor:
@@ -480,4 +488,3 @@ def _remember(cache: OrderedDict[Hashable, Any], key: Hashable, value: Any, limi
     while len(cache) > limit:
         cache.popitem(last=False)
     return value
-

@@ -1,0 +1,75 @@
+"""What this machine offers: threads, memory, and the precision that pictures would be painted in."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from limner.engine.checkpoints import find_checkpoint
+from limner.engine.families.zimage_weights import precision_policy
+from limner.engine.precision import choose_device, choose_precision
+from limner.engine.residency import Places
+from limner.errors import LimnerError
+
+
+@dataclass(frozen=True)
+class DeviceReport:
+    """Facts for people who ask what their pictures are painted on; `problems` are sentences."""
+
+    device: str
+    name: str
+    precision: dict[str, str]
+    memory_total_bytes: int
+    memory_free_bytes: int
+    threads: int
+    problems: tuple[str, ...]
+
+
+def use_threads(wish: int | None) -> int:
+    """Set how many CPU threads torch uses and answer the number.
+
+    Without a wish these are the cores that are idle now: threads that share a core wait for one another at every
+    operation, which is slower than one thread alone.
+    """
+    threads = wish or free_cores()
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+    return threads
+
+
+def free_cores() -> int:
+    """Cores this process may use, less those that others keep busy; at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "OMP_NUM_THREADS" in os.environ:
+        return torch.get_num_threads()
+    busy = sum(psutil.cpu_percent(interval=0.1, percpu=True)) / 100
+    total = os.cpu_count() or 1
+    return max(1, min(allowed, math.floor(total - busy + 0.5)))
+
+
+def report(places: Places, threads: int | None) -> DeviceReport:
+    """What pictures of the default checkpoint would be painted with, and what is in the way."""
+    problems: list[str] = []
+    device, precision = torch.device("cpu"), dict[str, str]()
+    try:
+        device = choose_device(places.device)
+        files = find_checkpoint(places.default_model, places.models_dir, places.builtin_dir, places.given)
+        chosen = choose_precision(device, places.precision, precision_policy(files))
+        precision = chosen.names()
+        problems += chosen.notes
+    except LimnerError as error:
+        problems.append(error.message)
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        name = torch.cuda.get_device_name(device)
+    else:
+        memory = psutil.virtual_memory()
+        free, total, name = memory.available, memory.total, platform.processor() or platform.machine()
+    return DeviceReport(
+        str(device), name, precision, int(total), int(free), threads or torch.get_num_threads(), tuple(problems)
+    )
