@@ -36,7 +36,7 @@ check: $(VENV)/.dev ## Lint, formatting, types, layers
 	@$(BIN)/lint-imports
 
 fmt: $(VENV)/.dev ## Put the code into shape
-	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff check --fix --exit-zero .
 	@$(BIN)/ruff format .
 
 gen: $(VENV)/.dev ## Write the generated pages of docs/ anew

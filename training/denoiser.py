@@ -26,7 +26,7 @@ from diffusers.models.transformers.transformer_z_image import ZImageTransformer2
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen3Model
 
-from drawings import THINGS, Scene, label_map, render, sample_scene
+from drawings import THINGS, Scene, Style, label_map, render, sample_scene
 from latents import LinearCode, to_tensor
 from muon import Muon
 from text import describe, encode
@@ -57,7 +57,7 @@ class Bucket:
     width: int
     height: int
     crop: tuple[int, int] | None = None
-    style: str = "flat"
+    style: Style = "flat"
 
     @property
     def tokens(self) -> int:
@@ -77,7 +77,7 @@ def mixture(progress: float) -> list[tuple[float, list[Bucket]]]:
         return [(0.9, SMALL), (0.1, MIDDLE)]
     if progress < 0.75:
         return [(0.6, SMALL), (0.22, MIDDLE), (0.18, WINDOWS)]
-    return [(0.4, SMALL), (0.25, MIDDLE), (0.2, WINDOWS), (0.15, LARGE)]
+    return [(0.45, SMALL), (0.25, MIDDLE), (0.2, WINDOWS), (0.1, LARGE)]
 
 
 # --- the network, written for batches of one shape -------------------------------------------------------------------
@@ -207,7 +207,7 @@ class Batch:
     left: int = 0
 
 
-def draw_batch(rng: random.Random, code: LinearCode, bucket: Bucket, count: int, style: str = "flat") -> Batch:
+def draw_batch(rng: random.Random, code: LinearCode, bucket: Bucket, count: int, style: Style = "flat") -> Batch:
     """Draw `count` fresh pictures of one size with captions and label maps."""
     scenes: list[Scene] = [sample_scene(rng, "train") for _ in range(count)]
     seeds = [rng.getrandbits(31) for _ in scenes]
@@ -259,7 +259,7 @@ class Progress:
 
 
 def build_network() -> ZImageTransformer2DModel:
-    network = ZImageTransformer2DModel(**CONFIG)
+    network: Any = ZImageTransformer2DModel(**CONFIG)
     nn.init.normal_(network.x_pad_token, std=0.02)
     nn.init.normal_(network.cap_pad_token, std=0.02)
     final = network.all_final_layer["2-1"]
@@ -323,7 +323,8 @@ def train(
             optimizer.load_state_dict(saved)
     torch.manual_seed(1000 * progress.rounds + rank)
     rng = random.Random(1000 * progress.rounds + rank)
-    budget_s, steps = minutes * 60, 0 if progress.rounds == 0 else 1000
+    budget_s, done = minutes * 60, 0.0
+    steps = 0 if progress.rounds == 0 else 1000
     while progress.trained_s < budget_s:
         started, samples, flows, hits = time.monotonic(), 0, [], []
         while time.monotonic() - started < round_s:

@@ -88,10 +88,10 @@ def load_pipeline(folder: Path) -> Any:
     reader: Any = Qwen3Model.from_pretrained(folder / "text_encoder")
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT, use_dynamic_shifting=False),
-        vae=autoencoder.to(torch.float16),
-        text_encoder=reader.to(torch.bfloat16),
+        vae=autoencoder.half(),
+        text_encoder=reader.bfloat16(),
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
-        transformer=transformer.to(torch.bfloat16),
+        transformer=transformer.bfloat16(),
     )
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from classifier import Pixels, load, look
 from denoiser import LARGE, MIDDLE, SMALL, WINDOWS, Denoiser, draw_batch, losses, save_atomically
 from drawings import render
-from evaluate import BUILD, held_out_cases, judge, write_sheet
+from evaluate import BUILD, held_out_cases, judge, sheet_caption, write_sheet
 from latents import LinearCode, to_tensor
 from sampling import Painter, from_build, paint
 from text import encode
@@ -41,7 +41,7 @@ TARGETS = (
     *("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
 )
 MIXTURE = [(0.5, SMALL), (0.25, MIDDLE), (0.15, WINDOWS), (0.1, LARGE)]
-TOKENS_PER_STEP = 24 * 154
+TOKENS_PER_STEP = 12 * 154
 
 
 class LowRank(nn.Module):
@@ -79,9 +79,11 @@ def without(layers: dict[str, LowRank]) -> Generator[None]:
     """The base alone, for as long as the block lasts."""
     for layer in layers.values():
         layer.weight = 0.0
-    yield
-    for layer in layers.values():
-        layer.weight = 1.0
+    try:
+        yield
+    finally:
+        for layer in layers.values():
+            layer.weight = 1.0
 
 
 def tensors(layers: dict[str, LowRank]) -> dict[str, Tensor]:
@@ -231,7 +233,7 @@ def measure(
         print(f"{name:22s}", {key: value for key, value in found[name].items() if key != "scores"}, flush=True)
     (folder / "ink.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     shown = [rows[name][i] for name in ("base", "ink") for i in range(min(8, count))]
-    write_sheet(folder / "ink.png", shown, [text for _ in range(2) for text in texts[:8]], [""] * len(shown))
+    write_sheet(folder / "ink.png", shown, 2 * [sheet_caption(case) for case in cases[:8]], [""] * len(shown))
     return found
 
 

@@ -137,9 +137,9 @@ def unsaid() -> dict[str, int]:
 def describe(scene: Scene, rng: random.Random, short_rate: float = 0.06) -> Sentence:
     """A caption in either language and what it says; now and then only a few words, as people type them."""
     language = rng.choice(("en", "zh"))
-    if len(scene.groups) > 1 or rng.random() >= short_rate:
+    group, *others = scene.groups
+    if others or rng.random() >= short_rate:
         return Sentence(caption(scene, rng, language), targets_of(scene))
-    group = scene.groups[0]
     word, said = THINGS[group.thing], unsaid()
     said |= {"0.thing": THING.index(group.thing), "0.count": group.count - 1, "1.thing": len(THING)}
     colour = rng.random() < 0.5
@@ -147,7 +147,7 @@ def describe(scene: Scene, rng: random.Random, short_rate: float = 0.06) -> Sent
         said["0.colour"] = COLOUR.index(group.colour)
     if language == "en":
         noun = rng.choice(word.singular if group.count == 1 else word.plural)
-        parts = [("", "two", "three")[group.count - 1] or rng.choice(("a", "")), COLOURS[group.colour].en[0] * colour]
+        parts = [["", "two", "three"][group.count - 1] or rng.choice(("a", "")), COLOURS[group.colour].en[0] * colour]
         return Sentence(" ".join(part for part in (*parts, noun) if part), said)
     number = "" if group.count == 1 and rng.random() < 0.5 else "一两三"[group.count - 1] + word.measure
     return Sentence(number + COLOURS[group.colour].zh[0] * colour + rng.choice(word.zh), said)
@@ -202,6 +202,7 @@ def train(folder: Path, steps: int = 600, batch: int = 128, seed: int = 0) -> No
     parameters = [*encoder.parameters(), *readers.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.08)
+    right: dict[str, float] = {}
     for step in range(steps):
         sentences = [sample_sentence(rng) for _ in range(batch)]
         inputs = tokenizer([render_prompt(tokenizer, s.text) for s in sentences], padding=True, return_tensors="pt")
@@ -209,7 +210,6 @@ def train(folder: Path, steps: int = 600, batch: int = 128, seed: int = 0) -> No
         hidden = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         read = readers(hidden[-2], mask.sum(1))
         loss = torch.zeros(())
-        right: dict[str, float] = {}
         for name, logits in read.items():
             target = torch.tensor([s.targets[name] for s in sentences])
             loss = loss + nn.functional.cross_entropy(logits, target)

@@ -27,8 +27,7 @@ WEIGHTS = HERE.parent / "src" / "limner" / "weights"
 # resumed run sees fresh pictures; as budgets are minutes, two runs are alike, not equal.
 TEXT_SEED, CLASSIFIER_SEED, INK_SEED, NOISE_SEED = 0, 7, 11, 0
 
-EVALUATED = ("176x224", "336x432")
-EVALUATED_PICTURES = 240
+EVALUATED = {"176x224": 240, "336x432": 96}  # pictures per size
 EVALUATION_STEPS, EVALUATION_CFG = 12, 3.0
 
 
@@ -127,13 +126,13 @@ def evaluate(folder: Path, checkpoint: Path) -> None:
     torch.set_num_threads(1)
     painter = from_checkpoint(checkpoint)
     judge = default_classifier(folder / "classifier.pt")
-    for size in EVALUATED:
+    for size, count in EVALUATED.items():
         width, height = (int(part) for part in size.split("x"))
 
         def make(texts: list[str], size: tuple[int, int] = (width, height)) -> list[Any]:
             return paint(painter, texts, size, EVALUATION_STEPS, EVALUATION_CFG, NOISE_SEED)
 
-        found = evaluate(make, EVALUATED_PICTURES, judge)
+        found = evaluate(make, count, judge)
         found.first(40).write_sheet(HERE / f"sheet-{size}.png")
         record(size, found.scores(), f"Euler, {EVALUATION_STEPS} steps, cfg {EVALUATION_CFG:g}", found.by_language())
         print(size, found.scores(), flush=True)

@@ -74,7 +74,8 @@ def train(folder: Path, part: str, minutes: float, batch: int = 8, lr: float = 2
     torch.set_num_threads(1)
     code = LinearCode.load(folder / "latents.safetensors")
     torch.manual_seed(1)
-    vae = AutoencoderKL(**CONFIG).to(memory_format=torch.channels_last)
+    vae: Any = AutoencoderKL(**CONFIG)
+    vae.to(memory_format=torch.channels_last)
     network = getattr(vae, part)
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, betas=(0.9, 0.95))
     average = {name: value.clone() for name, value in network.state_dict().items()}

@@ -9,7 +9,17 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 SIZE_MULTIPLE = 16
 MIN_SIDE, MAX_SIDE = 64, 4096
@@ -53,6 +63,14 @@ def _known(kind: str, names: tuple[str, ...]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _paintable(value: object, check: ValidatorFunctionWrapHandler) -> int:
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError(f"{value!r} is not a multiple of {SIZE_MULTIPLE} from {MIN_SIDE} to {MAX_SIDE}") from error
+
+
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE), WrapValidator(_paintable)]
 Sampler = Annotated[str, _known("sampler", SAMPLERS)]
 Schedule = Annotated[str, _known("schedule", SCHEDULES)]
 
@@ -61,10 +79,6 @@ class Record(BaseModel):
     """A frozen record that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-def _side(name: str) -> Any:
-    return Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE, description=f"{name} in pixels, a multiple of 16")
 
 
 class CacheSettings(Record):
@@ -82,8 +96,8 @@ class CacheSettings(Record):
 class Stage(Record):
     """One sampling pass at one size."""
 
-    width: int = _side("width")
-    height: int = _side("height")
+    width: Side = Field(description="width in pixels")
+    height: Side = Field(description="height in pixels")
     steps: int = Field(default=20, ge=1, le=MAX_STEPS, validation_alias=AliasChoices("steps", "num_inference_steps"))
     cfg: float = Field(default=1.0, ge=0, le=30, validation_alias=AliasChoices("cfg", "guidance_scale"))
     sampler: Sampler = "euler"
@@ -134,8 +148,8 @@ class GenerationRequest(Record):
     )
     model: str | None = Field(default=None, description="checkpoint name or path; the configured default when absent")
     preset: str | None = Field(default=None, description="a named set of request fields, such as `progressive`")
-    width: int | None = Field(default=None, ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE)
-    height: int | None = Field(default=None, ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE)
+    width: Side | None = None
+    height: Side | None = None
     aspect_ratio: str | None = Field(
         default=None, pattern=r"^\d{1,4}:\d{1,4}$", description="such as 16:9, keeps the area"
     )

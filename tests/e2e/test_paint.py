@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from tests.e2e.conftest import Limner
+from tests.support.checkpoints import write
 
 SMALL = ("--size", "176x224", "--preset", "sketch", "--seed", "5")
 
@@ -110,7 +110,7 @@ def test_the_ink_adapter_is_applied_in_full_and_changes_the_picture(limner: Limn
 def test_an_adapter_of_another_family_is_skipped_with_its_reason_or_refused(limner: Limner) -> None:
     foreign = limner.folder / "foreign.safetensors"
     name = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
-    save_file({f"{name}.lora_down.weight": torch.zeros(4, 640), f"{name}.lora_up.weight": torch.zeros(640, 4)}, foreign)
+    write({f"{name}.lora_down.weight": torch.zeros(4, 640), f"{name}.lora_up.weight": torch.zeros(640, 4)}, foreign)
     done = limner("generate", "a red cat", *SMALL, "--lora", f"{foreign}:1", "--json", "--out", "out")
     (outcome,) = json.loads(done.stdout)["images"][0]["recipe"]["adapters"]
     assert (outcome["status"], outcome["matched"]) == ("skipped", 0)

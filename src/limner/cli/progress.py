@@ -1,7 +1,11 @@
-"""The moving display: one line a request, with its stage, steps and time left. Silent where there is no terminal."""
+"""How far requests are: one moving line each, with stage, steps and time left.
+
+Where there is no terminal nothing can move; a plain line now and then shows that the work goes on.
+"""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +18,7 @@ from limner.events import Event, StageUpdate
 from limner.events import Progress as Progressed
 
 MAX_LABEL = 32
+EVERY_S = 5.0
 
 
 class Display:
@@ -22,10 +27,14 @@ class Display:
     Args:
         application: owns the terminal.
         console: where to draw; stderr when absent.
+        every_s: how often a plain line is printed where nothing can move.
     """
 
-    def __init__(self, application: Application, console: Console | None = None) -> None:
+    def __init__(self, application: Application, console: Console | None = None, every_s: float = EVERY_S) -> None:
         self._application = application
+        self._every_s = every_s
+        self._told = time.monotonic()
+        self._labels: dict[TaskID, str] = {}
         self._console = console or Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
@@ -57,7 +66,9 @@ class Display:
         """A line for a request that begins now."""
         words = " ".join(request.prompt.split())
         label = words if len(words) <= MAX_LABEL else words[: MAX_LABEL - 1] + "…"
-        return self._progress.add_task(label or "(no prompt)", total=None, stage="loading", left="")
+        task = self._progress.add_task(label or "(no prompt)", total=None, stage="loading", left="")
+        self._labels[task] = label or "(no prompt)"
+        return task
 
     def tell(self, task: TaskID, event: Event) -> None:
         """Move a request's line."""
@@ -68,6 +79,9 @@ class Display:
             stage = f"stage {event.stage + 1}/{event.stages} {size} · step {event.step}/{event.steps}"
             left = "" if event.eta_s is None else f"{event.eta_s:.0f} s left"
             self._progress.update(task, completed=event.current, total=event.total, stage=stage, left=left)
+            if self._progress.disable and time.monotonic() - self._told >= self._every_s:
+                self._told = time.monotonic()
+                self._application.say(f"{self._labels[task]}: {stage}, {left}".removesuffix(", "))
 
     def remove(self, task: TaskID) -> None:
         """Take away the line of a request that has ended."""

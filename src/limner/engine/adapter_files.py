@@ -114,20 +114,6 @@ def peft_scales(source: TensorSource) -> PeftScales:
     )
 
 
-def trigger_words(metadata: dict[str, str]) -> tuple[str, ...]:
-    """The words that wake an adapter, as its trainer wrote them; failing that, the most frequent training tag."""
-    for key in ("limner.trigger", "modelspec.trigger_phrase", "ss_trigger_words", "trigger_word", "trigger_words"):
-        if words := [word.strip() for word in metadata.get(key, "").split(",") if word.strip()]:
-            return tuple(words)
-    counts: dict[str, int] = {}
-    for tags in _mapping(metadata.get("ss_tag_frequency", "")).values():
-        if isinstance(tags, dict):
-            for tag, count in tags.items():  # pyright: ignore[reportUnknownVariableType]
-                if isinstance(count, int):
-                    counts[str(tag).strip()] = counts.get(str(tag).strip(), 0) + count  # pyright: ignore
-    return (max(counts, key=lambda tag: counts[tag]),) if counts else ()
-
-
 def place_names(targets: dict[str, tuple[int, int]]) -> Callable[[str], tuple[str, ...]]:
     """A function from a file's module path to the target modules that it means, in order; () when there are none.
 

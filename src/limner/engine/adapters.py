@@ -27,7 +27,6 @@ from limner.engine.adapter_files import (
     modules_of,
     peft_scales,
     place_names,
-    trigger_words,
 )
 from limner.engine.signatures import recognise, title
 from limner.engine.tensor_files import TensorSource, files_sha256, open_tensors, some
@@ -56,7 +55,6 @@ class Adapter:
     sha256: str
     deltas: Mapping[str, tuple[LowRank, ...]]
     text_deltas: Mapping[str, tuple[LowRank, ...]] = field(default_factory=dict[str, tuple[LowRank, ...]])
-    triggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,32 +297,3 @@ class AdapterStore:
         with self._lock:
             for key in [key for key in self._kept if key[0] == identity]:
                 del self._kept[key]
-
-
-def find_adapter(name_or_path: str, folders: Sequence[Path]) -> Path:
-    """The file that a request means: a path, or a name (with or without `.safetensors`) inside one of `folders`.
-
-    Raises:
-        NotFound: there is no such adapter; the message lists the nearest names.
-    """
-    given = Path(name_or_path).expanduser()
-    if given.is_file() or adapter_file(given) != given:
-        return given
-    names = list_adapters(folders)
-    for key in (name_or_path, name_or_path.removesuffix(".safetensors")):
-        if key in names:
-            return names[key]
-    near = difflib.get_close_matches(name_or_path, names, n=3, cutoff=0.4)
-    hint = f"Did you mean {some(near)}?" if near else f"Put it into `{folders[0]}`." if folders else "Give a path."
-    raise NotFound(f"There is no LoRA `{name_or_path}`. {hint}", name=name_or_path, near=near)
-
-
-def list_adapters(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name to file of every adapter in `folders` and below; the first folder that has a name wins."""
-    names: dict[str, Path] = {}
-    for folder in folders:
-        for file in sorted(folder.rglob("*.safetensors")) if folder.is_dir() else ():
-            packed = file.stem in ("adapter_model", "pytorch_lora_weights") and file.parent != folder
-            plain = file.parent if packed else file.with_suffix("")
-            names.setdefault(plain.relative_to(folder).as_posix(), file)
-    return names

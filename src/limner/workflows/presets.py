@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from limner.domain import MAX_SIDE, MAX_STEPS, MIN_SIDE, SIZE_MULTIPLE, CacheSettings, Record, Sampler, Schedule, Stage
+from limner.domain import MAX_STEPS, CacheSettings, Record, Sampler, Schedule, Side, Stage
 from limner.errors import ConfigError, NotFound
 from limner.validation import sentence
 
@@ -32,8 +32,8 @@ class Preset(Record):
 class StageChanges(Record):
     """What the settings change in one stage of the preset `progressive`; absent values stay as the preset has them."""
 
-    width: int | None = Field(default=None, ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE, examples=[176])
-    height: int | None = Field(default=None, ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE, examples=[224])
+    width: Side | None = Field(default=None, examples=[176])
+    height: Side | None = Field(default=None, examples=[224])
     steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, examples=[9])
     cfg: float | None = Field(default=None, ge=0, le=30, examples=[2.0])
     sampler: Sampler | None = Field(default=None, examples=["euler_ancestral"])

@@ -63,10 +63,15 @@ def test_a_terminal_sees_stage_step_and_time_left() -> None:
     assert "a remark" in shown
 
 
-def test_without_a_terminal_nothing_moves(capsys: pytest.CaptureFixture[str]) -> None:
-    with Display(Application()) as display:
-        display.remove(display.add(GenerationRequest()))
-    assert capsys.readouterr() == ("", "")
+def test_without_a_terminal_nothing_moves_but_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    step = Progress(current=14, total=41, index=0, stage=1, stages=3, step=5, steps=16, eta_s=6.4)
+    for every_s in (60, 0):
+        with Display(Application(), every_s=every_s) as display:
+            task = display.add(GenerationRequest())
+            display.tell(task, StageUpdate(index=0, stage=1, stages=3, status="processing", width=336, height=432))
+            display.tell(task, step)
+            display.remove(task)
+    assert capsys.readouterr() == ("", "(no prompt): stage 2/3 336x432 · step 5/16, 6 s left\n")
 
 
 def test_the_command_line_starts_without_torch(tmp_path: Path) -> None:

@@ -136,8 +136,8 @@ def test_json_is_one_object(terminal: Terminal) -> None:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["--size", "100x64"], "error (invalid_request): `width`: Input should be a multiple of 16.\n"),
-        (["--size", "64x64000"], "error (invalid_request): `height`: Input should be less than or equal to 4096.\n"),
+        (["--size", "100x64"], "error (invalid_request): `width`: 100 is not a multiple of 16 from 64 to 4096.\n"),
+        (["--size", "64x64000"], "error (invalid_request): `height`: 64000 is not a multiple of 16 from 64 to 4096.\n"),
         (["--steps", "0"], "error (invalid_request): `steps`: Input should be greater than or equal to 1.\n"),
         (["--steps", "201"], "error (invalid_request): `steps`: Input should be less than or equal to 200.\n"),
         (["--count", "65"], "error (invalid_request): `count`: Input should be less than or equal to 64.\n"),

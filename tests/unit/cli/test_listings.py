@@ -158,7 +158,7 @@ def test_presets_tells_where_each_comes_from(terminal: Terminal) -> None:
         "  336x432 · 12 steps · cfg 2 · euler, simple\n"
         "wrong (FOLDER/home/presets/wrong.toml)\n"
         "  cannot be used: Preset file FOLDER/home/presets/wrong.toml: `stages.0.width`: "
-        "Input should be a multiple of 16. Correct it.\n"
+        "72 is not a multiple of 16 from 64 to 4096. Correct it.\n"
     )
     assert terminal.err == "Presets of your own go into FOLDER/home/presets, as NAME.toml.\n"
 

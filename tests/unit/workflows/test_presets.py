@@ -84,7 +84,7 @@ def test_a_folder_that_does_not_exist_is_an_empty_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("[[stages]]\nwidth = 100\nheight = 128", "`stages.0.width`: Input should be a multiple of 16."),
+        ("[[stages]]\nwidth = 100\nheight = 128", "`stages.0.width`: 100 is not a multiple of 16 from 64 to 4096."),
         ("[[stages]]\nwidth = 128\nheight = 128\nstepps = 3", "`stages.0.stepps`: is unknown."),
         (
             '[[stages]]\nwidth = 128\nheight = 128\nsampler = "eular"',
