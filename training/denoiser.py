@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from diffusers.models.transformers.transformer_z_image import ZImageTransformer2
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen3Model
 
-from drawings import THINGS, Scene, Style, label_map, render, sample_scene
+from drawings import THINGS, Scene, Style, label_map, place, render, sample_scene
 from latents import LinearCode, to_tensor
 from muon import Muon
 from text import describe, encode
@@ -52,56 +54,68 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Bucket:
-    """Pictures of one size; `crop` trains on a window of that size (in px) cut from the larger picture."""
+    """Pictures of one size in px; `window` trains on a square of that side, cut out around one of the things."""
 
     width: int
     height: int
-    crop: tuple[int, int] | None = None
-    style: Style = "flat"
+    window: int = 0
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        return (self.window or self.height) // 16, (self.window or self.width) // 16
 
     @property
     def tokens(self) -> int:
-        w, h = self.crop or (self.width, self.height)
-        return (w // 16) * (h // 16)
+        """What one picture costs: its padded tokens and its caption's."""
+        rows, columns = self.grid
+        return -(-rows * columns // PAD) * PAD + PAD
 
 
-SMALL = [Bucket(176, 224)] * 6 + [Bucket(192, 192)] * 2 + [Bucket(224, 176)] * 2
-MIDDLE = [Bucket(336, 432)] * 6 + [Bucket(384, 384)] * 2 + [Bucket(432, 336)] * 2
-WINDOWS = [Bucket(672, 864, (224, 288))] * 6 + [Bucket(768, 768, (256, 256))] * 2 + [Bucket(864, 672, (288, 224))] * 2
-LARGE = [Bucket(672, 864)] * 6 + [Bucket(768, 768)] * 2 + [Bucket(864, 672)] * 2
+def _shapes(short: int, long: int, square: int, window: int = 0) -> list[Bucket]:
+    """Mostly upright pictures, some square, some lying."""
+    return [Bucket(short, long, window)] * 6 + [Bucket(square, square, window)] * 2 + [Bucket(long, short, window)] * 2
+
+
+SMALL, MIDDLE, LARGE = _shapes(176, 224, 192), _shapes(336, 432, 384), _shapes(672, 864, 768)
+SMALL_WINDOWS, MIDDLE_WINDOWS = _shapes(176, 224, 192, 128), _shapes(336, 432, 384, 176)
+LARGE_WINDOWS = _shapes(672, 864, 768, 256)
 
 
 def mixture(progress: float) -> list[tuple[float, list[Bucket]]]:
-    """Shares of compute per group of sizes: small pictures first, larger ones as the shapes are known."""
-    if progress < 0.4:
-        return [(0.9, SMALL), (0.1, MIDDLE)]
-    if progress < 0.75:
-        return [(0.6, SMALL), (0.22, MIDDLE), (0.18, WINDOWS)]
-    return [(0.45, SMALL), (0.25, MIDDLE), (0.2, WINDOWS), (0.1, LARGE)]
+    """Shares of compute per group of sizes.
+
+    Windows around things come first: there most tokens show a shape, and a sample costs half as much. Larger pictures
+    follow as the shapes are known.
+    """
+    if progress < 0.5:
+        return [(0.5, SMALL_WINDOWS), (0.4, SMALL), (0.1, MIDDLE_WINDOWS)]
+    if progress < 0.8:
+        return [(0.25, SMALL_WINDOWS), (0.4, SMALL), (0.15, MIDDLE_WINDOWS), (0.1, MIDDLE), (0.1, LARGE_WINDOWS)]
+    return [(0.5, SMALL), (0.2, MIDDLE), (0.1, MIDDLE_WINDOWS), (0.12, LARGE_WINDOWS), (0.08, LARGE)]
 
 
 # --- the network, written for batches of one shape -------------------------------------------------------------------
 
 
 def rope_table(positions: Tensor, axes: list[int], theta: float = 256.0) -> Tensor:
-    """Complex rotations (N, sum(axes)/2) of three-axis rotary positions (N, 3)."""
+    """Complex rotations (…, N, sum(axes)/2) of three-axis rotary positions (…, N, 3)."""
     angles = []
     for axis, dim in enumerate(axes):
         frequency = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-        angles.append(positions[:, axis, None].double() * frequency)
-    angle = torch.cat(angles, 1).float()
+        angles.append(positions[..., axis, None].double() * frequency)
+    angle = torch.cat(angles, -1).float()
     return torch.polar(torch.ones_like(angle), angle)
 
 
-def positions(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
-    """Rotary positions (N, 3) of an image's tokens behind a caption of `PAD` tokens, padding at the origin."""
-    rows = torch.arange(height) + top
-    columns = torch.arange(width) + left
-    grid = torch.stack(
-        [torch.full((height, width), PAD + 1), rows[:, None].expand(-1, width), columns[None].expand(height, -1)], -1
-    ).view(-1, 3)
-    missing = -len(grid) % PAD
-    return torch.cat([grid, torch.zeros(missing, 3, dtype=grid.dtype)])
+def positions(height: int, width: int, corners: Tensor) -> Tensor:
+    """Rotary positions (B, N, 3) of the tokens of windows behind a caption of `PAD` tokens, padding at the origin.
+
+    `corners` (B, 2) are the row and column of each window's first token in its picture.
+    """
+    grid = torch.cartesian_prod(torch.tensor([PAD + 1]), torch.arange(height), torch.arange(width))
+    shifted = grid + F.pad(corners, (1, 0))[:, None]
+    return F.pad(shifted, (0, 0, 0, -len(grid) % PAD))
 
 
 def norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
@@ -110,7 +124,7 @@ def norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))  # (B, N, heads, d/2)
-    return torch.view_as_real(pairs * rope[None, :, None]).flatten(-2)
+    return torch.view_as_real(pairs * rope[:, :, None]).flatten(-2)
 
 
 def run_block(block: Any, x: Tensor, rope: Tensor, condition: Tensor | None) -> Tensor:
@@ -162,9 +176,12 @@ class Denoiser(nn.Module):
         self.labels = nn.Sequential(nn.RMSNorm(CONFIG["dim"]), nn.Linear(CONFIG["dim"], len(THINGS) + 1))
 
     def forward(
-        self, latents: Tensor, time: Tensor, captions: Tensor, lengths: Tensor, top: int = 0, left: int = 0
+        self, latents: Tensor, time: Tensor, captions: Tensor, lengths: Tensor, corners: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Latents (B, 16, h, w), time 1 - s (B,), caption features (B, <=32, 128) to (z - n, label logits)."""
+        """Latents (B, 16, h, w), time 1 - s (B,), caption features (B, <=32, 128) to (z - n, label logits).
+
+        `corners` (B, 2) says where in their pictures the latents lie, in tokens; at the top left when absent.
+        """
         network = self.network
         b, _, h, w = latents.shape
         count = (h // 2) * (w // 2)
@@ -173,7 +190,7 @@ class Denoiser(nn.Module):
         missing = -count % PAD
         if missing:
             x = torch.cat([x, network.x_pad_token.expand(b, missing, -1)], 1)
-        image_positions = positions(h // 2, w // 2, top, left)
+        image_positions = positions(h // 2, w // 2, torch.zeros(1, 2, dtype=torch.long) if corners is None else corners)
         rope = rope_table(image_positions, CONFIG["axes_dims"])
         for block in network.noise_refiner:
             x = run_block(block, x, rope, condition)
@@ -181,11 +198,11 @@ class Denoiser(nn.Module):
         behind = torch.arange(PAD) >= lengths[:, None]
         text = torch.where(behind[..., None], network.cap_pad_token, text)
         index = torch.arange(1, PAD + 1)
-        text_rope = rope_table(torch.stack([index, index * 0, index * 0], 1), CONFIG["axes_dims"])
+        text_rope = rope_table(torch.stack([index, index * 0, index * 0], 1)[None], CONFIG["axes_dims"])
         for block in network.context_refiner:
             text = run_block(block, text, text_rope, None)
         x = torch.cat([x, text], 1)
-        rope = torch.cat([rope, text_rope])
+        rope = torch.cat([rope, text_rope.expand(len(rope), -1, -1)], 1)
         logits = x
         for index, block in enumerate(network.layers):
             x = run_block(block, x, rope, condition)
@@ -198,34 +215,90 @@ class Denoiser(nn.Module):
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Captioned:
+    """A scene with one caption, read by the text encoder; `features` is (tokens, 128)."""
+
+    scene: Scene
+    features: Tensor
+
+
+class Captions:
+    """Scenes with captions, most of them used more than once: reading is expensive, drawing one anew is not.
+
+    A quarter of every draw is freshly written and read; it takes the place of the oldest. One caption in ten is empty,
+    the others begin with `opening`.
+    """
+
+    SIZE, FRESH = 6000, 0.25
+
+    def __init__(self, tokenizer: Any, reader: Any, rng: random.Random, opening: str = "") -> None:
+        self._tokenizer, self._reader, self._rng, self._opening = tokenizer, reader, rng, opening
+        self._pool: deque[Captioned] = deque(maxlen=self.SIZE)
+        self._unsaid = self._read([""])[0]
+        self._write(256)
+
+    def draw(self, count: int) -> list[Captioned]:
+        """`count` scenes with their captions."""
+        self._write(max(1, round(count * self.FRESH)))
+        drawn = [self._rng.choice(self._pool) for _ in range(count)]
+        return [Captioned(c.scene, self._unsaid) if self._rng.random() < 0.1 else c for c in drawn]
+
+    def _write(self, count: int) -> None:
+        scenes = [sample_scene(self._rng, "train") for _ in range(count)]
+        read = self._read([self._opening + describe(scene, self._rng).text for scene in scenes])
+        self._pool.extend(map(Captioned, scenes, read))
+
+    @torch.no_grad()
+    def _read(self, texts: list[str]) -> list[Tensor]:
+        features, lengths = encode(self._tokenizer, self._reader, texts)
+        return [row[: int(length)].clone() for row, length in zip(features, lengths, strict=True)]
+
+
 @dataclass
 class Batch:
+    """Pictures of one size: latents (B, 16, h, w), label maps (B, h/2, w/2), captions, windows' corners (B, 2)."""
+
     latents: Tensor
     labels: Tensor
-    texts: list[str]
-    top: int = 0
-    left: int = 0
+    features: Tensor  # (B, longest, 128), zeros behind each caption
+    lengths: Tensor  # (B,)
+    corners: Tensor
 
 
-def draw_batch(rng: random.Random, code: LinearCode, bucket: Bucket, count: int, style: Style = "flat") -> Batch:
-    """Draw `count` fresh pictures of one size with captions and label maps."""
-    scenes: list[Scene] = [sample_scene(rng, "train") for _ in range(count)]
-    seeds = [rng.getrandbits(31) for _ in scenes]
-    pictures, labels = [], []
-    top = left = 0
-    rows, columns = bucket.height // 16, bucket.width // 16
-    if bucket.crop:
-        columns, rows = bucket.crop[0] // 16, bucket.crop[1] // 16
-        top = rng.randrange(bucket.height // 16 - rows + 1)
-        left = rng.randrange(bucket.width // 16 - columns + 1)
-    for scene, seed in zip(scenes, seeds, strict=True):
+def draw_batch(
+    rng: random.Random, code: LinearCode, bucket: Bucket, captioned: Sequence[Captioned], style: Style = "flat"
+) -> Batch:
+    """Draw a fresh picture of each scene, all of one size, with label maps."""
+    pictures, labels, corners = [], [], []
+    rows, columns = bucket.grid
+    for scene in (c.scene for c in captioned):
+        seed = rng.getrandbits(31)
         picture = render(scene, bucket.width, bucket.height, seed, style)
         label = label_map(scene, bucket.width, bucket.height, seed)
+        top = left = 0
+        if bucket.window:
+            thing = rng.choice(place(scene, bucket.width, bucket.height, seed))
+            top = _window(rng, thing.y, rows, len(label))
+            left = _window(rng, thing.x, columns, len(label[0]))
         pictures.append(picture[top * 16 : (top + rows) * 16, left * 16 : (left + columns) * 16])
         labels.append(torch.from_numpy(label[top : top + rows, left : left + columns].astype("int64")))
-    texts = [describe(scene, rng).text for scene in scenes]
-    texts = ["" if rng.random() < 0.1 else text for text in texts]
-    return Batch(code.encode(to_tensor(pictures)), torch.stack(labels), texts, top, left)
+        corners.append((top, left))
+    features = nn.utils.rnn.pad_sequence([c.features for c in captioned], batch_first=True)
+    lengths = torch.tensor([len(c.features) for c in captioned])
+    latents = code.encode(to_tensor(pictures))
+    return Batch(latents, torch.stack(labels), features, lengths, torch.tensor(corners))
+
+
+def _window(rng: random.Random, centre_px: float, side: int, whole: int) -> int:
+    """First of `side` tokens that show a thing, mostly in their middle, out of `whole`."""
+    wanted = round(centre_px / 16 - side / 2 + rng.uniform(-2.0, 2.0))
+    return min(max(wanted, 0), whole - side)
+
+
+def is_refined(rng: random.Random, bucket: Bucket) -> bool:
+    """Whether a batch of this size is trained as the later stages of a plan see it; larger pictures mostly are."""
+    return bucket in LARGE_WINDOWS or (bucket not in (*SMALL, *SMALL_WINDOWS) and rng.random() < 0.5)
 
 
 def sample_times(count: int, low_noise: bool) -> Tensor:
@@ -238,12 +311,13 @@ def sample_times(count: int, low_noise: bool) -> Tensor:
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def losses(model: Denoiser, batch: Batch, features: Tensor, lengths: Tensor, low_noise: bool) -> tuple[Tensor, Tensor]:
+def losses(model: Denoiser, batch: Batch, low_noise: bool) -> tuple[Tensor, Tensor]:
+    """The flow's mean squared error and the label head's cross entropy on a batch with fresh noise."""
     z = batch.latents
     s = sample_times(len(z), low_noise)
     noise = torch.randn_like(z)
     mixed = (1 - s)[:, None, None, None] * z + s[:, None, None, None] * noise
-    answer, logits = model(mixed, 1 - s, features, lengths, batch.top, batch.left)
+    answer, logits = model(mixed, 1 - s, batch.features, batch.lengths, batch.corners)
     flow = F.mse_loss(answer, z - noise)
     label = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
     return flow, label
@@ -288,8 +362,8 @@ def optimizers_for(model: Denoiser, lr: float) -> list[torch.optim.Optimizer]:
 
 
 def rate(progress: float, steps: int) -> float:
-    """Warm-up, constant, then linear decay over the last 30 %."""
-    return min(1.0, (steps + 1) / 100) * min(1.0, max(0.02, (1.0 - progress) / 0.3))
+    """Warm-up, constant, then linear decay over the last 40 %."""
+    return min(1.0, (steps + 1) / 100) * min(1.0, max(0.02, (1.0 - progress) / 0.4))
 
 
 def train(
@@ -299,7 +373,7 @@ def train(
     workers: int = 1,
     round_s: float = 40.0,
     lr: float = 2e-3,
-    tokens_per_step: int = 36 * 154,
+    tokens_per_step: int = 3072,
 ) -> None:
     """Train (or go on training) into `folder`/denoiser until `minutes` of training time are used up."""
     torch.set_num_threads(1)
@@ -324,7 +398,8 @@ def train(
     torch.manual_seed(1000 * progress.rounds + rank)
     rng = random.Random(1000 * progress.rounds + rank)
     budget_s, done = minutes * 60, 0.0
-    steps = 0 if progress.rounds == 0 else 1000
+    steps = 1000 if own_file.exists() else 0  # without its momentum an optimiser has to warm up again
+    captions = Captions(tokenizer, reader, rng)
     while progress.trained_s < budget_s:
         started, samples, flows, hits = time.monotonic(), 0, [], []
         while time.monotonic() - started < round_s:
@@ -332,11 +407,8 @@ def train(
             groups = mixture(done)
             bucket = rng.choice(rng.choices([g for _, g in groups], [share for share, _ in groups])[0])
             count = max(1, round(tokens_per_step / bucket.tokens))
-            batch = draw_batch(rng, code, bucket, count)
-            with torch.no_grad():
-                features, lengths = encode(tokenizer, reader, batch.texts)
-            low_noise = bucket.crop is not None or (bucket.tokens > 400 and rng.random() < 0.5)
-            flow, label = losses(model, batch, features, lengths, low_noise)
+            batch = draw_batch(rng, code, bucket, captions.draw(count))
+            flow, label = losses(model, batch, is_refined(rng, bucket))
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
             (flow + 0.1 * label).backward()

@@ -27,12 +27,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from classifier import Pixels, load, look
-from denoiser import LARGE, MIDDLE, SMALL, WINDOWS, Denoiser, draw_batch, losses, save_atomically
+from denoiser import (
+    LARGE,
+    LARGE_WINDOWS,
+    MIDDLE,
+    SMALL,
+    Captions,
+    Denoiser,
+    draw_batch,
+    is_refined,
+    losses,
+    save_atomically,
+)
 from drawings import render
 from evaluate import BUILD, held_out_cases, judge, sheet_caption, write_sheet
 from latents import LinearCode, to_tensor
 from sampling import Painter, from_build, paint
-from text import encode
 
 TRIGGER = "ink style"
 RANK = 12
@@ -40,8 +50,8 @@ TARGETS = (
     *("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"),
     *("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
 )
-MIXTURE = [(0.5, SMALL), (0.25, MIDDLE), (0.15, WINDOWS), (0.1, LARGE)]
-TOKENS_PER_STEP = 12 * 154
+MIXTURE = [(0.5, SMALL), (0.25, MIDDLE), (0.15, LARGE_WINDOWS), (0.1, LARGE)]
+TOKENS_PER_STEP = 12 * 192
 
 
 class LowRank(nn.Module):
@@ -129,18 +139,16 @@ def train(folder: Path, minutes: float = 15.0, lr: float = 2e-3, seed: int = 11,
             print("ink: the denoiser has changed since; starting anew", flush=True)
     torch.manual_seed(seed + steps)
     rng = random.Random(seed + steps)
+    captions = Captions(painter.tokenizer, painter.reader, rng, opening=f"{TRIGGER}, ")
     started, saved_at_s = time.monotonic() - spent_s, spent_s
     while spent_s < minutes * 60:
         done = spent_s / (minutes * 60)
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, (steps + 1) / 50) * min(1.0, max(0.02, (1 - done) / 0.5))
         bucket = rng.choice(rng.choices([g for _, g in MIXTURE], [share for share, _ in MIXTURE])[0])
-        batch = draw_batch(rng, code, bucket, max(1, round(TOKENS_PER_STEP / bucket.tokens)), style="ink")
-        texts = [f"{TRIGGER}, {text}" if text else "" for text in batch.texts]
-        with torch.no_grad():
-            features, lengths = encode(painter.tokenizer, painter.reader, texts)
-        low_noise = bucket.crop is not None or (bucket.tokens > 400 and rng.random() < 0.5)
-        flow, _ = losses(painter.model, batch, features, lengths, low_noise)
+        count = max(1, round(TOKENS_PER_STEP / bucket.tokens))
+        batch = draw_batch(rng, code, bucket, captions.draw(count), style="ink")
+        flow, _ = losses(painter.model, batch, is_refined(rng, bucket))
         optimizer.zero_grad(set_to_none=True)
         flow.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

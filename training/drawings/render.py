@@ -68,8 +68,8 @@ def place(scene: Scene, width: float, height: float, seed: int) -> list[Placed]:
     members = [group for group in scene.groups for _ in range(group.count)]
     things: list[Placed] = []
     for group, (x, y, across) in zip(members, _slots(scene, width, height), strict=True):
-        room = 0.03 if len(members) == 1 else 0.018
-        half = 0.5 * across * (1 + rng.uniform(-0.06, 0.06))
+        room = 0.015 if len(members) == 1 else 0.01
+        half = 0.5 * across * (1 + rng.uniform(-0.03, 0.03))
         centre_x = x * width + rng.uniform(-room, room) * shorter
         centre_y = y * height + rng.uniform(-room, room) * shorter
         things.append(Placed(group.thing, group.colour, centre_x, centre_y, half))

@@ -7,7 +7,6 @@ only as a table of module paths and sizes. Invariant: every module of a file is 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -30,7 +29,7 @@ from limner.engine.adapter_files import (
 )
 from limner.engine.signatures import recognise, title
 from limner.engine.tensor_files import TensorSource, files_sha256, open_tensors, some
-from limner.errors import LimnerError, NotFound
+from limner.errors import LimnerError
 
 Targets = Mapping[str, tuple[int, int]]
 
@@ -147,7 +146,6 @@ def load_adapter(
         sha256,
         {path: tuple(deltas) for path, deltas in placement.deltas[False].items()},
         {path: tuple(deltas) for path, deltas in placement.deltas[True].items()},
-        trigger_words(dict(source.metadata)),
     )
     if matched == total:
         return LoadedAdapter(name, adapter, matched, total, AdapterStatus.APPLIED)

@@ -22,11 +22,8 @@ from limner.engine.adapters import (
     LoadedAdapter,
     LowRank,
     apply_low_rank,
-    find_adapter,
-    list_adapters,
     load_adapter,
 )
-from limner.errors import NotFound
 from tests.support.checkpoints import linear_targets, tiny_components, write
 
 PARTS = tiny_components()
@@ -213,28 +210,6 @@ def test_numbers_are_kept_in_the_asked_precision(tmp_path: Path) -> None:
     assert {delta.up.dtype for deltas in loaded.adapter.deltas.values() for delta in deltas} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize(
-    ("metadata", "words"),
-    [
-        ({"modelspec.trigger_phrase": "ink style"}, ("ink style",)),
-        ({"limner.trigger": "ink style, pen", "modelspec.trigger_phrase": "x"}, ("ink style", "pen")),
-        ({"ss_tag_frequency": '{"10_ink": {"a boat": 2, "inkstyle": 9}, "5_b": {"a boat": 3}}'}, ("inkstyle",)),
-        ({"ss_tag_frequency": "not json"}, ()),
-        ({}, ()),
-    ],
-)
-def test_trigger_words_are_read_from_the_metadata(
-    tmp_path: Path, metadata: dict[str, str], words: tuple[str, ...]
-) -> None:
-    from safetensors import torch as safetensors_torch
-
-    file = tmp_path / "ink.safetensors"
-    cast(Any, safetensors_torch).save_file(named("transformer.{}", AB, pairs(QKV)), file, metadata or None)
-    loaded = load(file)
-    assert loaded.adapter is not None
-    assert loaded.adapter.triggers == words
-
-
 # --- what does not fit ------------------------------------------------------------------------------------------------
 
 
@@ -417,19 +392,7 @@ def test_the_transformer_answers_as_with_peft_and_as_before_afterwards(tmp_path:
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)
 
 
-# --- names and the store ----------------------------------------------------------------------------------------------
-
-
-def test_adapters_are_found_by_name_or_path(tmp_path: Path) -> None:
-    file = write({"a": torch.ones(1)}, tmp_path / "styles" / "ink.safetensors")
-    assert list_adapters([tmp_path]) == {"styles/ink": file}
-    assert find_adapter("styles/ink", [tmp_path]) == file
-    assert find_adapter("styles/ink.safetensors", [tmp_path]) == file
-    assert find_adapter(str(file), []) == file
-    with pytest.raises(NotFound, match="Did you mean `styles/ink`"):
-        find_adapter("style/ink", [tmp_path])
-    with pytest.raises(NotFound, match="Put it into"):
-        find_adapter("xyz", [tmp_path])
+# --- the store -------------------------------------------------------------------------------------------------------
 
 
 def test_the_store_reads_a_file_once_per_checkpoint_until_it_changes(tmp_path: Path) -> None:
