@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from limner.backends.native import NativeBackend
+from limner.backends.native import Mailbox, NativeBackend
 from limner.backends.settings import NativeSettings
-from limner.ports import Backend
-from tests.contract.backend_contract import BackendContract
-from tests.support.checkpoints import save_folder, tiny_components
+from limner.errors import AdapterMismatch, EngineFault
+from limner.events import Info, Progress, Warned
+from limner.ports import Backend, Order
+from tests.contract.backend_contract import BackendContract, images, order, run
+from tests.support.checkpoints import save_folder, tiny_components, write
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +31,67 @@ class TestNativeBackend(BackendContract):
         backend = NativeBackend(NativeSettings(model=str(checkpoint), device="cpu", models_dir=checkpoint.parent))
         yield backend
         await backend.aclose()
+
+    @pytest.mark.parametrize("schedule", ["ddim_uniform", "beta"])
+    async def test_schedules_of_other_lengths_keep_progress_within_its_bounds(
+        self, backend: Backend, schedule: str
+    ) -> None:
+        events = await run(backend, order(schedule=schedule, steps=30))
+        told = [event for event in events if isinstance(event, Progress)]
+        assert told[-1].current == told[-1].total == 32
+        assert [event.current for event in told] == sorted(event.current for event in told)
+
+    async def test_a_fault_while_reporting_ends_its_order_and_not_the_backend(
+        self, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("limner.backends.native.versions", lambda: 1 / 0)
+            with pytest.raises(EngineFault, match="ZeroDivisionError while reporting"):
+                await run(backend, order())
+        assert len(images(await run(backend, order()))) == 1
+
+    async def test_an_adapter_that_fits_is_applied_and_leaves_no_trace(self, backend: Backend, tmp_path: Path) -> None:
+        (before,), (after,) = images(await run(backend, order())), images(await run(backend, order()))
+        changed = images(await run(backend, adapted(ink(tmp_path))))[0]
+        assert [(o.status, o.matched, o.total) for o in changed.recipe.adapters] == [("applied", 1, 1)]
+        assert changed.rgb != before.rgb
+        assert after.rgb == before.rgb == images(await run(backend, order()))[0].rgb
+
+    async def test_an_adapter_that_does_not_fit_is_skipped_with_a_warning_or_refused(
+        self, backend: Backend, tmp_path: Path
+    ) -> None:
+        file = ink(tmp_path, into=33)
+        events = await run(backend, adapted(file))
+        (image,), (warning,) = images(events), [event for event in events if isinstance(event, Warned)]
+        (outcome,) = image.recipe.adapters
+        assert (outcome.status, outcome.matched, outcome.total) == ("skipped", 0, 1)
+        assert outcome.reason and outcome.reason in warning.message
+        assert image.rgb == images(await run(backend, order()))[0].rgb
+        with pytest.raises(AdapterMismatch, match="other sizes"):
+            await run(backend, adapted(file, on_adapter_mismatch="fail"))
+
+    async def test_words_that_are_not_known_are_told(self, backend: Backend) -> None:
+        events = await run(backend, order(prompt="a Frumious boat"))
+        assert [e.code for e in events if isinstance(e, Info)] == ["unknown_words"]
+        assert len(images(events)) == 1
+
+
+def test_a_reader_whose_loop_is_closed_disturbs_nobody() -> None:
+    loop = asyncio.new_event_loop()
+    mailbox = Mailbox(loop)
+    loop.close()
+    mailbox.put(Info(message="nobody reads this"))
+
+
+def ink(folder: Path, into: int = 32) -> Path:
+    """A LoRA of one layer of the tiny checkpoint, or of one with other sizes."""
+    random = torch.Generator().manual_seed(3)
+    stem = "transformer.layers.0.attention.to_q"
+    halves = {"lora_A": torch.randn(3, into, generator=random), "lora_B": torch.randn(32, 3, generator=random)}
+    return write({f"{stem}.{half}.weight": tensor for half, tensor in halves.items()}, folder / "ink.safetensors")
+
+
+def adapted(file: Path, **fields: Any) -> Order:
+    """An order with that adapter."""
+    wanted = order(adapters=[{"name": "ink"}], **fields)
+    return replace(wanted, adapter_files=(str(file),))

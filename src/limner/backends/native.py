@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from limner.ports import Capabilities, Order
 
 if TYPE_CHECKING:
     from limner.engine.checkpoints import CheckpointEntry
-    from limner.engine.engine import Engine, Happening
+    from limner.engine.engine import Engine, Happening, Stepped
     from limner.engine.families.port import AppliedAdapters
     from limner.engine.residency import Checkpoint, Places, Residency
 
@@ -51,7 +52,7 @@ class Mailbox:
             self._events.pop(key, None)
             self._events[key] = event
         # The loop may be closed already when its program ended in the middle; nobody reads any more then.
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._ready.set)
 
     async def take(self) -> list[Event | LimnerError]:
@@ -179,8 +180,12 @@ class NativeBackend:
                 self._refuse(job, fault)
             return
         for happening in happenings:
-            if (job := self._jobs.get(happening.id)) is not None:
+            if (job := self._jobs.get(happening.id)) is None:
+                continue
+            try:
                 self._tell(job, happening)
+            except Exception as error:  # noqa: BLE001  # likewise
+                self._refuse(job, EngineFault(f"{type(error).__name__} while reporting: {error}. Report this."))
 
     def _close(self) -> None:
         for job in {id(job): job for job in self._jobs.values()}.values():
@@ -303,10 +308,13 @@ class NativeBackend:
                 job.mailbox.put(Done(status=status, images=job.painted, failed=job.failed, duration_s=duration_s))
 
     @staticmethod
-    def _progress(job: Job, index: int, stepped: Any) -> Progress:
+    def _progress(job: Job, index: int, stepped: Stepped) -> Progress:
         plans = job.order.plans
         job.fractions[index] = stepped.fraction
-        job.steps[index] = sum(stage.steps for stage in plans[index].stages[: stepped.stage]) + stepped.step
+        stages = plans[index].stages
+        # A schedule may have more or fewer steps than its stage asks for; the total counts those that were asked for.
+        part = stages[stepped.stage].steps * stepped.step // stepped.steps
+        job.steps[index] = sum(stage.steps for stage in stages[: stepped.stage]) + part
         done = sum(job.fractions.values()) / len(plans)
         elapsed_s = time.monotonic() - job.started
         return Progress(

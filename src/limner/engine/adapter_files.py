@@ -110,7 +110,7 @@ def peft_scales(source: TensorSource) -> PeftScales:
     return PeftScales(
         float(alpha) if isinstance(alpha, int | float) else None,
         config.get("use_rslora") is True,
-        {str(k): float(v) for k, v in patterns.items()} if isinstance(patterns, dict) else {},  # pyright: ignore
+        {k: float(v) for k, v in _numbers(patterns).items()},
     )
 
 
@@ -164,6 +164,11 @@ def _mapping(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def _numbers(value: Any) -> dict[str, int | float]:
+    mapping: dict[Any, Any] = value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return {str(k): v for k, v in mapping.items() if isinstance(v, int | float)}
 
 
 def adapter_file(path: Path) -> Path:

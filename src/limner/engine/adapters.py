@@ -7,6 +7,7 @@ only as a table of module paths and sizes. Invariant: every module of a file is 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ from limner.engine.tensor_files import TensorSource, files_sha256, open_tensors,
 from limner.errors import LimnerError
 
 Targets = Mapping[str, tuple[int, int]]
+_serials = itertools.count()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +49,15 @@ class LowRank:
 class Adapter:
     """A loaded LoRA; two loads are never equal.
 
-    `deltas` and `text_deltas` map module paths of the denoiser and of the text encoder to what is added there.
+    `deltas` and `text_deltas` map module paths of the denoiser and of the text encoder to what is added there. `serial`
+    is never used twice in a process, so that what was computed with an adapter can be remembered after it is gone.
     """
 
     name: str
     sha256: str
     deltas: Mapping[str, tuple[LowRank, ...]]
     text_deltas: Mapping[str, tuple[LowRank, ...]] = field(default_factory=dict[str, tuple[LowRank, ...]])
+    serial: int = field(default_factory=_serials.__next__, init=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,11 @@ Invariant: no tensor that is handed in is changed or kept, and an answer shares 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from limner.engine.parameterization import Parameterization
@@ -49,8 +51,8 @@ class EasyCacheState:
         self.settings = settings
         self.evaluations = 0
         self.skipped = 0
-        self._start_sigma = parameterization.percent_to_sigma(settings.start_percent)
-        self._end_sigma = parameterization.percent_to_sigma(settings.end_percent)
+        self._start_sigma = _as_level(parameterization.percent_to_sigma(settings.start_percent))
+        self._end_sigma = _as_level(parameterization.percent_to_sigma(settings.end_percent))
         self._must_compute = False
         self._differences: dict[str, Tensor] = {}  # by condition, F - x of the last computed step
         self._input: Tensor | None = None  # subsampled, at the last computed step in the window
@@ -92,9 +94,10 @@ class EasyCacheState:
 
     def _may_skip(self, x: Tensor, sigma: float) -> bool:
         in_window = self._end_sigma < sigma <= self._start_sigma
-        if not in_window or self._input is None or self._rate is None or not self._output_size:
+        if not in_window or self._input is None or self._rate is None:
             return False
-        self._error += self._rate * _distance(self._subsample(x), self._input) / self._output_size
+        change = self._rate * _distance(self._subsample(x), self._input)
+        self._error += change / self._output_size if self._output_size else math.inf
         if self._error < self.settings.reuse_threshold:
             return True
         self._error = 0.0
@@ -104,13 +107,18 @@ class EasyCacheState:
         seen, answered = self._subsample(x), self._subsample(output)
         if self._input is not None and self._output is not None:
             moved = _distance(seen, self._input)
-            if moved > 0:
-                self._rate = _distance(answered, self._output) / moved
+            # Nothing is foretold from a latent that stood still.
+            self._rate = _distance(answered, self._output) / moved if moved else math.inf
         self._input, self._output = seen.clone(), answered.clone()
         self._output_size = float(output.abs().mean())
 
     def _subsample(self, y: Tensor) -> Tensor:
         return y[..., :: self.settings.subsample, :: self.settings.subsample]
+
+
+def _as_level(sigma: float) -> float:
+    # Schedules are float32 and often hit the window's ends exactly; so must the ends, to fall on the same side.
+    return float(torch.tensor(sigma, dtype=torch.float32, device="cpu"))
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

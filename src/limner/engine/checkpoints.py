@@ -217,7 +217,7 @@ def build_network(build: Callable[[], Network], config: Mapping[str, Any], path:
     try:
         with torch.device("meta"):
             network = build()
-    except (AssertionError, TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+    except Exception as error:  # libraries check configurations with errors of many kinds
         shown = ", ".join(f"{name}={value!r}" for name, value in list(config.items())[:12])
         raise BrokenCheckpoint(
             f"`{path}` has a configuration that makes no network ({error or type(error).__name__}; {shown}). "

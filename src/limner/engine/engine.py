@@ -17,11 +17,12 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
 from limner.domain import StageOutcome
-from limner.engine.runner import Painting, Runner, require_finite
+from limner.engine.runner import Painting, Runner, guarded, require_finite
 from limner.engine.scheduler import Candidate, Scheduler
 from limner.engine.trajectory import Trajectory
 from limner.errors import LimnerError
@@ -148,7 +149,12 @@ class Engine:
         for id in self._scheduler.running:
             trajectory = self._trajectories[id]
             before = trajectory.stage
-            if trajectory.settle_from_cache():
+            try:
+                settled = guarded(trajectory.settle_from_cache, "taking a step")
+            except LimnerError as error:
+                self._break(id, error, happenings)
+                continue
+            if settled:
                 self._report(id, trajectory, before, happenings)
             else:
                 key = (trajectory.family, trajectory.family.batch_key(trajectory.shape))
@@ -178,7 +184,11 @@ class Engine:
                 self._break(id, answer, happenings)
                 continue
             before = trajectory.stage
-            trajectory.accept(answer)
+            try:
+                guarded(partial(trajectory.accept, answer), "taking a step")
+            except LimnerError as error:
+                self._break(id, error, happenings)
+                continue
             self._report(id, trajectory, before, happenings)
 
     def _report(self, id: int, trajectory: Trajectory, before: int, happenings: list[Happening]) -> None:
@@ -186,11 +196,11 @@ class Engine:
         ended = trajectory.stage > before
         step = steps if ended else run.step
         happenings.append(Stepped(id, before, step, steps, trajectory.fraction))
-        self._preview(id, trajectory, before, step, happenings)
-        if not ended:
-            return
-        happenings.append(StageEnded(id, before, trajectory.outcomes[before]))
         try:
+            guarded(lambda: self._preview(id, trajectory, before, step, happenings), "making a preview")
+            if not ended:
+                return
+            happenings.append(StageEnded(id, before, trajectory.outcomes[before]))
             if trajectory.done:
                 pixels, latent = self._runner.decode(trajectory)
                 happenings.append(Painted(id, pixels, latent, tuple(trajectory.outcomes)))

@@ -112,14 +112,16 @@ class Flow:
 
     @property
     def time_span(self) -> tuple[float, float]:
-        # Its end is the smallest *shifted* level, read as an unshifted time: a quirk that ComfyUI's schedules have.
-        return 1.0, self.sigma_min
+        # Shifted levels, read as unshifted times: a quirk that ComfyUI's schedules have.
+        return self.sigma_max, self.sigma_min
 
     def sigmas_at(self, times: Tensor) -> Tensor:
         return self.shift * times / (1 + (self.shift - 1) * times)
 
     def percent_to_sigma(self, percent: float) -> float:
-        time = 1.0 - min(max(percent, 0.0), 1.0)
+        if percent <= 0.0:
+            return 1.0  # not what the formula rounds to
+        time = 1.0 - min(percent, 1.0)
         return self.shift * time / (1 + (self.shift - 1) * time)
 
     def timestep(self, sigma: float) -> float:

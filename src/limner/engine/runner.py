@@ -6,8 +6,10 @@ what libraries raise into our errors.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -36,10 +38,11 @@ class Painting:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a library's error says that memory ran out (CUDA's own class, or the CPU allocator's message)."""
+    """Whether a library's error says that memory ran out: CUDA's own class, or a message that only others give."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    said = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # CPU, Metal, cuBLAS and cuDNN
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
 def guarded(run: Callable[[], T], doing: str) -> T:
@@ -50,6 +53,8 @@ def guarded(run: Callable[[], T], doing: str) -> T:
         raise
     except Exception as error:
         if is_out_of_memory(error):
+            # The error may be kept while others try again; the tensors of the frames it came through must not be.
+            traceback.clear_frames(error.__traceback__)
             raise OutOfMemory(
                 f"Memory ran out while {doing}. Choose a smaller size, or free memory on the device.", doing=doing
             ) from error
@@ -80,19 +85,14 @@ class Runner:
         """
         rows = [row for member in batch for row in member]
         try:
-            flat = self._predict(family, rows)
+            flat = iter(self._predict(family, rows))
+            return [list(islice(flat, len(member))) for member in batch]
         except LimnerError as error:
-            if not isinstance(error, OutOfMemory) or len(batch) == 1:
-                # A fault may be one member's own; the others must not fail with it.
-                return [error] if len(batch) == 1 else [self.evaluate(family, [member])[0] for member in batch]
-            middle = len(batch) // 2
-            return [*self.evaluate(family, batch[:middle]), *self.evaluate(family, batch[middle:])]
-        answers: list[list[Tensor] | LimnerError] = []
-        start = 0
-        for member in batch:
-            answers.append(flat[start : start + len(member)])
-            start += len(member)
-        return answers
+            if len(batch) == 1:
+                return [error]
+        # Whatever it was may be one member's own; the others must not fail with it.
+        middle = len(batch) // 2
+        return [*self.evaluate(family, batch[:middle]), *self.evaluate(family, batch[middle:])]
 
     def _predict(self, family: Family, rows: Sequence[Row]) -> list[Tensor]:
         try:

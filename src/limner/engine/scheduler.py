@@ -3,7 +3,7 @@
 The scheduler owns two queues and no tensors. It never imports torch, never sleeps and never reads the clock: the same
 calls always give the same plans. Invariants: a batch holds trajectories of one key only; it exceeds the token budget
 only when its first member does so alone; a candidate that is always ready is served at least once in as many plans as
-there are candidates.
+there were running when it last was, whoever joins meanwhile.
 """
 
 from __future__ import annotations
@@ -63,9 +63,8 @@ class Scheduler:
         admitted: list[int] = []
         while self._waiting and len(self._served) < self.max_running:
             id = self._waiting.popleft()
+            # Behind those who have waited longer: in front of them, a stream of short pictures would starve the others.
             self._served[id] = None
-            # Newcomers are served first: the first look at a picture should not wait for everybody's next step.
-            self._served.move_to_end(id, last=False)
             admitted.append(id)
         return admitted
 

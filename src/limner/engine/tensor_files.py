@@ -232,7 +232,7 @@ def _read_header(path: Path) -> tuple[dict[str, TensorFacts], dict[str, str]]:
             str(name): (tuple(int(n) for n in facts["shape"]), str(facts["dtype"]), _extent(facts["data_offsets"]))
             for name, facts in header.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _broken(path, f"its header is not readable ({error})") from error
     _check_extent(path, tensors, size - 8 - length)
     return {name: TensorFacts(shape, dtype, path, name) for name, (shape, dtype, _) in tensors.items()}, notes

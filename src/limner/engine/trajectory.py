@@ -20,6 +20,7 @@ from limner.engine.families.port import AppliedAdapters, Encoding, Family, Row
 from limner.engine.noise import Noise
 from limner.engine.samplers import SAMPLERS, evaluations
 from limner.engine.schedules import sigmas_for
+from limner.errors import InvalidRequest
 
 POSITIVE, NEGATIVE = "positive", "negative"
 
@@ -164,7 +165,7 @@ class Trajectory:
         family = self.family
         parameterization = family.parameterization(stage.shift)
         shape = family.latent_shape(stage.width, stage.height)
-        sigmas = sigmas_for(parameterization, stage.schedule, stage.steps, stage.denoise, sampler=stage.sampler)
+        sigmas = self._sigmas(stage)
         assert stage.noise_seed is not None, "a plan's stages carry their seeds"
         noise = Noise(
             stage.noise_seed,
@@ -203,7 +204,11 @@ class Trajectory:
         shape = self.family.latent_shape(stage.width, stage.height)
         conditions = (POSITIVE,) if stage.cfg == 1 else (POSITIVE, NEGATIVE)
         tokens = sum(self.family.row_tokens(shape, self.encodings[c]) for c in conditions)
-        sigmas = sigmas_for(
-            self.family.parameterization(stage.shift), stage.schedule, stage.steps, stage.denoise, sampler=stage.sampler
-        )
-        return float(tokens * max(1, evaluations(stage.sampler, sigmas)))
+        return float(tokens * max(1, evaluations(stage.sampler, self._sigmas(stage))))
+
+    def _sigmas(self, stage: Stage) -> Tensor:
+        parameterization = self.family.parameterization(stage.shift)
+        try:
+            return sigmas_for(parameterization, stage.schedule, stage.steps, stage.denoise, sampler=stage.sampler)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error

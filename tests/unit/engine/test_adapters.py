@@ -203,6 +203,15 @@ def test_pefts_own_configuration_gives_the_scale(tmp_path: Path) -> None:
     assert scales == [6 / RANK, 12 / RANK, 6 / RANK]
 
 
+@pytest.mark.parametrize("config", ["[1]", "{", '{"lora_alpha": "x", "alpha_pattern": {"layers.0": "y"}}'])
+def test_a_configuration_that_makes_no_sense_is_no_configuration(tmp_path: Path, config: str) -> None:
+    file = write(named("base_model.model.{}", AB, pairs(QKV)), tmp_path / "ink" / "adapter_model.safetensors")
+    (file.parent / "adapter_config.json").write_text(config)
+    loaded = load(file)
+    assert loaded.adapter is not None
+    assert {delta.scale for deltas in loaded.adapter.deltas.values() for delta in deltas} == {1.0}
+
+
 def test_numbers_are_kept_in_the_asked_precision(tmp_path: Path) -> None:
     file = write(named("transformer.{}", AB, pairs(QKV)), tmp_path / "ink.safetensors")
     loaded = load(file, dtype=torch.bfloat16)

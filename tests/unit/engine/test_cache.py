@@ -85,6 +85,26 @@ def test_nothing_is_skipped_outside_the_window() -> None:
     assert inside.consider(torch.full(SHAPE, 1.0), 0.8) is not None
 
 
+@pytest.mark.parametrize("model", [Flow(3.0), Flow(1.15), Epsilon()])
+def test_levels_of_a_schedule_that_meet_the_ends_of_the_window_are_inside_and_outside(model: Flow | Epsilon) -> None:
+    for percent in (step / 20 for step in range(1, 20)):
+        # What a schedule holds: the same number in float32, often a hair above or below.
+        level = float(torch.tensor(model.percent_to_sigma(percent), dtype=torch.float32))
+        begins = EasyCacheState(EasyCache(1e9, percent, 1.0), model)
+        ends = EasyCacheState(EasyCache(1e9, 0.0, percent), model)
+        for seed in (1, 2):
+            _computed(begins, _latent(seed), level, {"positive": _latent(seed) * 2})
+            _computed(ends, _latent(seed), level * 1.01, {"positive": _latent(seed) * 2})
+        assert begins.consider(_latent(3), level) is not None
+        assert ends.consider(_latent(3), level) is None
+
+
+def test_nothing_is_foretold_from_a_latent_that_stood_still() -> None:
+    state = _primed(threshold=1e9)
+    state.observe(torch.ones(SHAPE), 0.5, {"positive": torch.full(SHAPE, 12.0), "negative": torch.full(SHAPE, 22.0)})
+    assert state.consider(torch.full(SHAPE, 1.01), 0.5) is None
+
+
 def test_calls_above_the_window_leave_only_their_difference() -> None:
     state = _state(threshold=1e9)
     for seed in range(4):

@@ -380,6 +380,37 @@ def test_a_contradictory_configuration_is_a_broken_checkpoint(folder: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("transformer", {"dim": "large"}),
+        ("text_encoder", {"num_attention_heads": "x"}),
+        ("text_encoder", {"hidden_size": -4}),
+        ("vae", {"norm_num_groups": 0}),
+        ("vae", {"block_out_channels": "abc"}),
+    ],
+)
+def test_a_configuration_of_nonsense_names_its_folder(folder: Path, part: str, change: dict[str, object]) -> None:
+    config = folder / part / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    error = failure(folder)
+    assert isinstance(error, BrokenCheckpoint)
+    assert f"{folder.name}/{part}` has a configuration that makes no network" in error.message
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"version": "1.0", "model": {"type": "None"}, "added_tokens": []}'])
+def test_a_damaged_tokenizer_is_named(folder: Path, content: str) -> None:
+    (folder / "tokenizer" / "tokenizer.json").write_text(content)
+    error = failure(folder)
+    assert isinstance(error, BrokenCheckpoint)
+    assert str(folder / "tokenizer") in error.message
+
+
+def test_a_tokenizer_without_a_chat_template_says_what_to_put_beside_it(folder: Path) -> None:
+    (folder / "tokenizer" / "chat_template.jinja").unlink()
+    assert "has no chat template. Put the tokenizer_config.json" in failure(folder).message
+
+
+@pytest.mark.parametrize(
     ("gone", "says"),
     [
         ("transformer", "lacks its transformer/ folder"),

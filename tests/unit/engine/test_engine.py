@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import weakref
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +15,9 @@ from torch import Tensor
 
 from limner.domain import SAMPLERS, CacheSettings, Plan, Stage
 from limner.engine.engine import Broke, Engine, Happening, Painted, Painting, Previewed, StageBegan, StageEnded, Stepped
-from limner.errors import EngineFault, OutOfMemory
+from limner.engine.families.port import Row
+from limner.engine.runner import guarded
+from limner.errors import EngineFault, InvalidRequest, OutOfMemory
 from tests.support.tiny_family import TinyFamily
 
 FAMILY = TinyFamily()
@@ -147,6 +152,83 @@ def test_a_fault_of_the_network_is_an_engine_fault_and_not_a_crash() -> None:
     (broke,) = [h for h in happenings if isinstance(h, Broke)]
     assert isinstance(broke.error, EngineFault)
     assert "shapes do not agree" in broke.error.message
+
+
+def test_out_of_memory_of_one_picture_leaves_the_others_and_their_memory() -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    class Heavy(TinyFamily):
+        def batch_key(self, shape: tuple[int, int, int]) -> str:
+            return "any"
+
+        def predict(self, rows: Sequence[Row]) -> list[Tensor]:
+            assert all(reference() is None for reference in held), "a failed forward still holds its tensors"
+            activations = torch.zeros(len(rows), 8)
+            held.append(weakref.ref(activations))
+            if any(row.x.shape[-1] > 8 for row in rows):
+                raise torch.OutOfMemoryError(f"CUDA out of memory (pretended) at {activations.shape}")
+            held.clear()
+            return super().predict(rows)
+
+    family = Heavy()
+    engine = Engine()
+    large = engine.add(Painting(plan_of(Stage(width=128, height=64, steps=2, cfg=2.0)), family))
+    small = [engine.add(Painting(plan_of(Stage(width=64, height=64, steps=2), seed=s), family)) for s in range(3)]
+    painted, happenings = paint_all(engine)
+    assert sorted(painted) == small
+    assert [(h.id, type(h.error)) for h in happenings if isinstance(h, Broke)] == [(large, OutOfMemory)]
+
+
+@pytest.mark.parametrize("tiles_fit", [True, False])
+def test_a_picture_too_large_to_decode_at_once_is_decoded_in_tiles(tiles_fit: bool) -> None:
+    class Cramped(TinyFamily):
+        def decode(self, latent: Tensor, tiled: bool = False) -> Tensor:
+            if not (tiled and tiles_fit):
+                raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+            return super().decode(latent)
+
+    engine = Engine()
+    id = engine.add(Painting(plan_of(Stage(width=64, height=64, steps=2)), Cramped()))
+    painted, happenings = paint_all(engine)
+    assert list(painted) == [id] * tiles_fit
+    broke = [h.error for h in happenings if isinstance(h, Broke)]
+    assert [type(error) for error in broke] == [OutOfMemory] * (not tiles_fit)
+    assert all("in tiles" in error.message for error in broke)
+
+
+@pytest.mark.parametrize("words", ["MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory"])
+def test_every_device_s_words_for_it_are_out_of_memory(words: str) -> None:
+    def run() -> None:
+        raise RuntimeError(words)
+
+    with pytest.raises(OutOfMemory):
+        guarded(run, "trying")
+
+
+@pytest.mark.parametrize("where", ["parameterization", "preview"])
+def test_a_fault_outside_the_network_breaks_one_picture_only(where: str) -> None:
+    class Faulty(TinyFamily):
+        def __getattribute__(self, name: str) -> Any:
+            if name == where and self.forwards:
+                raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+            return super().__getattribute__(name)
+
+    engine = Engine()
+    stage = Stage(width=64, height=64, steps=3)
+    bad = engine.add(Painting(plan_of(stage), Faulty(), previews=True))
+    good = engine.add(Painting(plan_of(stage), FAMILY))
+    painted, happenings = paint_all(engine)
+    assert list(painted) == [good]
+    assert [(h.id, type(h.error)) for h in happenings if isinstance(h, Broke)] == [(bad, OutOfMemory)]
+
+
+def test_a_denoise_too_small_to_schedule_is_the_request_s_fault() -> None:
+    engine = Engine()
+    engine.add(Painting(plan_of(Stage(width=64, height=64), Stage(width=64, height=64, denoise=1e-6)), FAMILY))
+    (broke,) = engine.step()
+    assert isinstance(broke, Broke)
+    assert isinstance(broke.error, InvalidRequest)
+    assert "larger denoise" in broke.error.message
 
 
 @pytest.mark.parametrize("stages", [1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -162,6 +163,29 @@ def test_samplers_in_log_snr_begin_just_below_a_flow_s_first_level(sampler: str)
     assert sigma == pytest.approx(Flow(3.0).percent_to_sigma(1e-4), abs=1e-7)
     _, sigma = next(_begin(sampler, sigmas_for(Flow(3.0), "simple", 9, 0.5), Flow(3.0)))
     assert sigma == float(sigmas_for(Flow(3.0), "simple", 9, 0.5)[0])
+
+
+@pytest.mark.parametrize("model", [Flow(1.0), Flow(2.0), Epsilon()])
+def test_ddpm_rounds_its_variances_as_the_published_sampler_does(model: Parameterization) -> None:
+    # Low levels leave 1 - 1/(1 + sigma^2) few digits in float32, and with them the outcome: 3e-3 apart from float64.
+    sigmas = sigmas_for(model, "exponential", 9)
+    out, asked = _run(_begin("ddpm", sigmas, model), _toy)
+    noise = Noise(7, SHAPE, 0.0, 1.0)
+    x = asked[0][0]
+    for sigma, after in pairwise(sigmas):
+        epsilon = (x - _toy(x, float(sigma))) / sigma
+        kept, kept_after = 1 / (sigma * sigma + 1), 1 / (after * after + 1)
+        ratio = kept / kept_after
+        x = (1 / ratio).sqrt() * (x / (1 + sigma**2).sqrt() - (1 - ratio) * epsilon / (1 - kept).sqrt())
+        if after > 0:
+            x = x + ((1 - ratio) * (1 - kept_after) / (1 - kept)).sqrt() * noise.ancestral()
+            x = x * (1 + after**2).sqrt()
+    assert float((out - x).abs().max()) < 2e-5
+
+
+def test_levels_below_what_float32_can_tell_from_none_do_no_harm_to_ddpm() -> None:
+    out, _ = _run(_begin("ddpm", torch.tensor([0.5, 2e-4, 1e-4, 0.0]), Flow(1.0)), _toy)
+    assert bool(torch.isfinite(out).all())
 
 
 def test_two_evaluations_a_step_and_one_for_the_last() -> None:

@@ -86,18 +86,34 @@ def test_nobody_starves(candidates: list[Candidate], budget: int) -> None:
     assert served == {candidate.id for candidate in candidates}
 
 
-@given(candidate_sets, st.data())
-def test_newcomers_do_not_starve_the_old_ones(candidates: list[Candidate], data: st.DataObject) -> None:
-    scheduler = running([0], room=1000)
-    old = Candidate(0, "old", 50)
-    present = [old]
-    waited = 0
-    for step, candidate in enumerate(candidates, start=1):
-        scheduler.add(step)
+@given(candidate_sets, st.integers(1, 5), st.booleans())
+def test_nobody_waits_for_those_who_joined_later(candidates: list[Candidate], olds: int, short: bool) -> None:
+    scheduler = running(range(olds), room=1000)
+    present = {id: Candidate(id, f"old {id}", 50) for id in range(olds)}
+    patience = dict.fromkeys(present, olds)  # plans until it must be served: as many as were running when it last was
+    for id, candidate in enumerate(candidates, start=olds):
+        scheduler.add(id)
         scheduler.admit()
-        present.append(Candidate(step, candidate.key, candidate.tokens))
-        waited = 0 if 0 in scheduler.plan(present) else waited + 1
-        assert waited <= len(present)
+        present[id] = Candidate(id, candidate.key, candidate.tokens)
+        patience[id] = len(present)
+        batch = scheduler.plan(list(present.values()))
+        patience = {id: len(present) if id in batch else left - 1 for id, left in patience.items()}
+        assert min(patience.values()) > 0
+        for gone in (id for id in batch if short and id >= olds):  # it ends after one step; another takes its place
+            scheduler.remove(gone)
+            del present[gone], patience[gone]
+
+
+def test_a_stream_of_short_pictures_does_not_stop_a_long_one() -> None:
+    scheduler = running([0])
+    served = 0
+    for id in range(1, 41):
+        scheduler.add(id)
+        scheduler.admit()
+        batch = scheduler.plan([Candidate(0, "old", 50), Candidate(id, "new", 50)])
+        served += 0 in batch
+        scheduler.remove(id)
+    assert served >= 20
 
 
 @given(candidate_sets, st.integers(1, 100))

@@ -63,6 +63,13 @@ def test_samplers_that_drop_the_penultimate_level_still_run_n_steps(
     assert torch.equal(sigmas[:-1], longer[:-2]) and sigmas[-1] == 0
 
 
+@pytest.mark.parametrize("shift", [0.05, 0.5, 3.0, 8.550509059778596])
+def test_evenly_spaced_schedules_begin_at_the_table_s_own_last_level(shift: float) -> None:
+    model = Flow(shift)
+    for schedule in ("normal", "sgm_uniform"):
+        assert sigmas_for(model, schedule, 7)[0] == model.sigmas_at(model.table[-1])
+
+
 def test_beta_merges_steps_that_fall_on_one_level() -> None:
     sigmas = sigmas_for(Flow(3.0), "beta", 400)
     assert len(sigmas) < 401
@@ -94,6 +101,11 @@ def test_table_rises_through_a_thousand_levels_and_is_shared(model: Parameteriza
     assert bool((model.table.diff() > 0).all())
     assert model.table is model.table
     assert model.sigma_min == float(model.table[0]) and model.sigma_max == float(model.table[-1])
+
+
+@given(st.floats(0.01, 100))
+def test_a_window_that_begins_at_once_begins_at_exactly_1(shift: float) -> None:
+    assert Flow(shift).percent_to_sigma(0.0) == 1.0
 
 
 def test_percent_goes_from_everything_to_nothing() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -119,6 +120,44 @@ def test_a_layout_splits_mixed_rows_and_batches_equal_ones() -> None:
     assert Layout((3, 4)).shape(torch.zeros(7, 2)).shape == (1, 7, 2)
 
 
+def test_an_adapter_of_the_text_encoder_changes_its_own_encodings_only() -> None:
+    path = "layers.0.self_attn.q_proj"
+    layer = FAMILY.components.text_encoder.get_submodule(path)
+    assert isinstance(layer, torch.nn.Linear)
+    generator = torch.Generator().manual_seed(4)
+    delta = LowRank(
+        torch.randn(3, layer.in_features, generator=generator),
+        torch.randn(layer.out_features, 3, generator=generator),
+        0.5,
+    )
+    applied: AppliedAdapters = ((Adapter("ink", "0", {}, {path: (delta,)}), 0.8),)
+    plain = FAMILY.encode_text("two red boats")
+    changed = FAMILY.encode_text("two red boats", applied)
+    assert FAMILY.encode_text("two red boats", applied) is changed
+    assert FAMILY.encode_text("two red boats") is plain
+    original = layer.weight.data.clone()
+    layer.weight.data += 0.8 * delta.scale * delta.up @ delta.down
+    try:
+        merged = ZImage(FAMILY.components).encode_text("two red boats")
+    finally:
+        layer.weight.data.copy_(original)
+    assert torch.allclose(changed.features, merged.features, atol=1e-5)
+    assert not torch.allclose(changed.features, plain.features, atol=1e-3)
+    assert torch.equal(ZImage(FAMILY.components).encode_text("two red boats").features, plain.features)
+
+
+def test_an_adapter_that_is_gone_is_never_taken_for_a_new_one() -> None:
+    x, caption = latent(64, 64), encoding(9)
+    deltas = [adapter(seed, "cap_embedder.1").deltas for seed in range(12)]
+
+    def answer(family: ZImage, index: int) -> Tensor:
+        # Every adapter dies at once, so that the next one is likely to lie at the same address.
+        return family.predict([Row(x, 0.5, caption, ((Adapter("a", "0", deltas[index]), 1.0),))])[0]
+
+    expected = [answer(ZImage(FAMILY.components), index) for index in range(12)]
+    assert all(torch.equal(answer(FAMILY, index), expected[index]) for index in range(12))
+
+
 def test_text_is_encoded_once_per_prompt() -> None:
     assert FAMILY.encode_text("a cat") is FAMILY.encode_text("a cat")
 
@@ -141,6 +180,23 @@ def test_tiled_decoding_makes_the_same_size() -> None:
     z = latent(512, 640)
     plain, tiled = FAMILY.decode(z), FAMILY.decode(z, tiled=True)
     assert plain.shape == tiled.shape == (3, 512, 640)
+
+
+def test_pictures_above_a_size_are_encoded_and_decoded_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = latent(64, 96)
+    plain = FAMILY.decode(z)
+    monkeypatch.setattr("limner.engine.families.zimage.TILE_ABOVE_PX", 64 * 96 - 1)
+    monkeypatch.setattr("limner.engine.families.zimage.TILE_PX", 64)
+    vae: Any = FAMILY.components.vae
+    with (
+        patch.object(vae, "tiled_decode", wraps=vae.tiled_decode) as decoded,
+        patch.object(vae, "_tiled_encode", wraps=vae._tiled_encode) as encoded,
+    ):
+        assert FAMILY.decode(z).shape == plain.shape
+        assert FAMILY.encode_picture(plain).shape == z.shape
+    assert (decoded.call_count, encoded.call_count) == (1, 1)
+    monkeypatch.undo()
+    assert torch.equal(FAMILY.decode(z), plain)
 
 
 def test_a_preview_is_small_and_between_zero_and_one() -> None:

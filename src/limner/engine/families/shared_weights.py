@@ -62,12 +62,12 @@ def load_qwen3(path: Path, dtype: torch.dtype, device: torch.device | str = "cpu
             f"`{path}` holds a text encoder of type {config['model_type']}; expected qwen3. Fetch the right one.",
             file=str(path),
         )
-    settings = Qwen3Config(**(config if config is not None else _qwen3_config(source)))
-    network = build_network(lambda: Qwen3Model(settings), settings.to_diff_dict(), path)
+    settings = config if config is not None else _qwen3_config(source)
+    network = build_network(lambda: Qwen3Model(Qwen3Config(**settings)), settings, path)
     parts = {name: Part(name) for name in source.tensors if name != "lm_head.weight"}
     fill_network(network, source, parts, dtype=dtype, device=device)
     # The rotary tables are computed, not stored.
-    network.rotary_emb = Qwen3RotaryEmbedding(settings).to(device)
+    network.rotary_emb = Qwen3RotaryEmbedding(network.config).to(device)
     require_real(network)
     return network
 
@@ -97,15 +97,24 @@ def load_tokenizer(path: Path) -> Any:
     """The tokenizer in the folder `path`, with its chat template.
 
     Raises:
-        BrokenCheckpoint: it cannot be read.
+        BrokenCheckpoint: it cannot be read, or has no chat template.
     """
     try:
-        return cast(Any, AutoTokenizer).from_pretrained(str(path), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        tokenizer: Any = cast(Any, AutoTokenizer).from_pretrained(
+            str(path), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # the tokenizers library raises bare exceptions
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BrokenCheckpoint(
             f"The tokenizer in `{path}` cannot be read: {first}. Fetch the folder again.", file=str(path)
         ) from error
+    if not tokenizer.chat_template:
+        raise BrokenCheckpoint(
+            f"The tokenizer in `{path}` has no chat template. Put the tokenizer_config.json of the model's page "
+            "(or its chat_template.jinja) beside it.",
+            file=str(path),
+        )
+    return tokenizer
 
 
 def written_config(source: TensorSource, network: type) -> dict[str, Any]:

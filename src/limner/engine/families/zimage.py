@@ -9,7 +9,8 @@ Invariant: a row's answer does not depend on the rows beside it (to rounding).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.engine.adapters import apply_low_rank
+from limner.engine.adapters import Adapter, apply_low_rank
 from limner.engine.families.port import AppliedAdapters, Encoding, Row
 from limner.engine.families.zimage_weights import Components
 from limner.engine.parameterization import Flow
@@ -113,7 +114,6 @@ class ZImage:
         self._vae_scale, self._vae_shift = float(vae_config.scaling_factor), float(vae_config.shift_factor or 0.0)
         self._encodings: OrderedDict[Hashable, Encoding] = OrderedDict()
         self._refined: OrderedDict[Hashable, Tensor] = OrderedDict()
-        self._alive: dict[Hashable, Encoding] = {}
         self._ropes: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._preview_map: Tensor | None = None
         self._linears: dict[str, nn.Linear] = {
@@ -149,8 +149,10 @@ class ZImage:
     @torch.inference_mode()
     def encode_text(self, text: str, adapters: AppliedAdapters = ()) -> Encoding:
         """Hidden states before Qwen3's last layer, (tokens, dim), unpadded; words it does not know are left out."""
-        if (known := self._encodings.get(text)) is not None:
-            self._encodings.move_to_end(text)
+        adapters = tuple((adapter, weight) for adapter, weight in adapters if adapter.text_deltas)
+        key = (text, _adapter_key(adapters))
+        if (known := self._encodings.get(key)) is not None:
+            self._encodings.move_to_end(key)
             return known
         tokenizer = self.components.tokenizer
         prompt = tokenizer.apply_chat_template(
@@ -163,12 +165,13 @@ class ZImage:
             unknown = [prompt[a:b] for (a, b), i in zip(offsets, ids, strict=True) if i == tokenizer.unk_token_id]
             ids = [i for i in ids if i != tokenizer.unk_token_id]
         encoder = self.components.text_encoder
-        hidden = encoder(
-            input_ids=torch.tensor([ids], device=encoder.device), output_hidden_states=True, use_cache=False
-        ).hidden_states
+        with _attached(encoder, adapters):
+            hidden = encoder(
+                input_ids=torch.tensor([ids], device=encoder.device), output_hidden_states=True, use_cache=False
+            ).hidden_states
         features = hidden[-2][0].to(self.device, self.dtype)
         encoding = Encoding(features, len(ids), tuple(dict.fromkeys(unknown)))
-        return _remember(self._encodings, text, encoding)
+        return _remember(self._encodings, key, encoding)
 
     @torch.inference_mode()
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
@@ -300,7 +303,7 @@ class ZImage:
 
     def _refine_caption(self, encoding: Encoding, adapters: AppliedAdapters) -> Tensor:
         """The caption after its refiner, (padded tokens, dim), remembered per prompt and adapters."""
-        key = (id(encoding), _adapter_key(adapters))
+        key = (encoding, _adapter_key(adapters))
         if (known := self._refined.get(key)) is not None:
             self._refined.move_to_end(key)
             return known
@@ -315,22 +318,11 @@ class ZImage:
         x = layout.shape(x)
         for index, block in enumerate(net.context_refiner):
             x = self._block(f"context_refiner.{index}", block, x, rope[None], layout, None, spans, [])
-        # The key holds the encoding's identity, so the encoding must live as long as the entry.
-        refined = x[0]
-        self._refined[key] = refined
-        self._keep_alive(key, encoding)
-        return refined
+        return _remember(self._refined, key, x[0])
 
     def forget_captions(self) -> None:
         """Drop what is remembered of captions; needed after the network's weights were changed in place."""
         self._refined.clear()
-        self._alive.clear()
-
-    def _keep_alive(self, key: Hashable, encoding: Encoding) -> None:
-        self._alive[key] = encoding
-        while len(self._refined) > PROMPT_CACHE:
-            oldest, _ = self._refined.popitem(last=False)
-            self._alive.pop(oldest, None)
 
     def _rope(self, height: int, width: int, caption: int) -> tuple[Tensor, Tensor]:
         """Complex rotations (tokens, head_dim/2) of an image behind `caption` tokens, and of those tokens."""
@@ -434,7 +426,26 @@ def _spans(layout: Layout, rows: Sequence[Row]) -> Spans:
 
 
 def _adapter_key(adapters: AppliedAdapters) -> tuple[tuple[int, float], ...]:
-    return tuple((id(adapter), weight) for adapter, weight in adapters)
+    return tuple((adapter.serial, weight) for adapter, weight in adapters)
+
+
+@contextmanager
+def _attached(encoder: nn.Module, adapters: AppliedAdapters) -> Generator[None]:
+    """The text encoder with what the adapters change in it, for one forward."""
+
+    def hook(adapter: Adapter, weight: float, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        return lambda _, inputs, y: apply_low_rank(y, inputs[0], adapter.text_deltas[path], weight)
+
+    hooks = [
+        encoder.get_submodule(path).register_forward_hook(hook(adapter, weight, path))
+        for adapter, weight in adapters
+        for path in adapter.text_deltas
+    ]
+    try:
+        yield
+    finally:
+        for each in hooks:
+            each.remove()
 
 
 def _rms(norm: Any, x: Tensor, scale: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from limner.engine.noise import Noise
@@ -79,14 +80,18 @@ def ddpm(x: Tensor, sigmas: Sigmas, noise: Noise, parameterization: Parameteriza
     """
     for sigma, after in steps_of(sigmas):
         denoised = yield x, sigma
-        kept, kept_after = 1 / (1 + sigma * sigma), 1 / (1 + after * after)
+        kept, kept_after = _variance_kept(sigma), _variance_kept(after)
+        if kept == 1:
+            x = denoised  # less noise than float32 can tell from none
+            continue
         ratio = kept / kept_after
         epsilon = (x - denoised) / sigma
-        mean = (x * math.sqrt(kept) - epsilon * ((1 - ratio) / math.sqrt(1 - kept))) / math.sqrt(ratio)
+        mean = x / math.sqrt(1 + sigma * sigma) - epsilon * float((1 - ratio) / (1 - kept).sqrt())
+        mean = mean / math.sqrt(ratio)
         if after > 0:
-            deviation = math.sqrt((1 - ratio) * (1 - kept_after) / (1 - kept))
+            deviation = float(((1 - ratio) * (1 - kept_after) / (1 - kept)).sqrt())
             mean = mean + deviation * noise.ancestral().to(x)
-        x = mean / math.sqrt(kept_after)
+        x = mean * math.sqrt(1 + after * after)
     return x
 
 
@@ -134,6 +139,12 @@ def _middle(sigma: float, down: float, parameterization: Parameterization) -> fl
     if math.isinf(begin):
         return NEARLY_ONE  # half-way from infinity is infinity; the published sampler evaluates here
     return parameterization.sigma_of_half_log_snr((begin + end) / 2)
+
+
+def _variance_kept(sigma: float) -> Tensor:
+    # In float32, although so little is left of 1 minus this at low levels: its rounding is part of the numbers.
+    level = torch.tensor(sigma, dtype=torch.float32, device="cpu")
+    return 1 / (level * level + 1)  # ()
 
 
 def _er_scale(time: float) -> float:
