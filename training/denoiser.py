@@ -1,10 +1,9 @@
 """Train the Z-Image transformer of `sketchbook` on pictures drawn while it trains.
 
 Rectified flow: a latent z and noise n are mixed, x = (1 - s) z + s n, and the network (given 1 - s, as Z-Image has it)
-answers z - n. The time s is logit-normal, shifted by 3 as in sampling. Beside that loss an auxiliary head must tell,
-from a middle layer, which thing covers each token: the drawings' own label maps give the answer for free, and the
-network learns early where things are (the idea of REPA, Yu et al. 2024, with labels instead of a foreign network's
-features).
+answers z - n. Beside that loss two auxiliary heads must tell, from a middle layer, which thing covers each token and
+which part of it: the drawings know both for free, and the network learns early where things are and where in a thing it
+is (the idea of REPA, Yu et al. 2024, with labels instead of a foreign network's features).
 
 Several processes may train together: each runs for `round_s` seconds, then the weights are averaged in proportion to
 the samples that each has seen (local SGD), so that an uneven machine wastes nothing. Everything resumes from the last
@@ -13,6 +12,7 @@ round.
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import time
 from collections import deque
@@ -28,7 +28,7 @@ from diffusers.models.transformers.transformer_z_image import ZImageTransformer2
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen3Model
 
-from drawings import THINGS, Scene, Style, label_map, place, render, sample_scene
+from drawings import PARTS, THINGS, Scene, Style, label_map, part_map, place, render, sample_scene
 from latents import LinearCode, to_tensor
 from muon import Muon
 from text import describe, encode
@@ -72,14 +72,13 @@ class Bucket:
         return -(-rows * columns // PAD) * PAD + PAD
 
 
-def _shapes(short: int, long: int, square: int, window: int = 0) -> list[Bucket]:
+def _shapes(short: int, long: int, window: int = 0) -> list[Bucket]:
     """Mostly upright pictures, some square, some lying."""
-    return [Bucket(short, long, window)] * 6 + [Bucket(square, square, window)] * 2 + [Bucket(long, short, window)] * 2
+    return [Bucket(short, long, window)] * 6 + [Bucket(short, short, window)] * 2 + [Bucket(long, short, window)] * 2
 
 
-SMALL, MIDDLE, LARGE = _shapes(176, 224, 192), _shapes(336, 432, 384), _shapes(672, 864, 768)
-SMALL_WINDOWS, MIDDLE_WINDOWS = _shapes(176, 224, 192, 128), _shapes(336, 432, 384, 176)
-LARGE_WINDOWS = _shapes(672, 864, 768, 256)
+SMALL, MIDDLE, LARGE = _shapes(176, 224), _shapes(336, 432), _shapes(672, 864)
+SMALL_WINDOWS, MIDDLE_WINDOWS, LARGE_WINDOWS = _shapes(176, 224, 128), _shapes(336, 432, 176), _shapes(672, 864, 256)
 
 
 def mixture(progress: float) -> list[tuple[float, list[Bucket]]]:
@@ -168,17 +167,20 @@ def unpatches(tokens: Tensor, height: int, width: int) -> Tensor:
 
 
 class Denoiser(nn.Module):
-    """diffusers' transformer, run in uniform batches, with the auxiliary label head beside it."""
+    """diffusers' transformer, run in uniform batches, with the auxiliary heads beside it."""
 
     def __init__(self, network: ZImageTransformer2DModel) -> None:
         super().__init__()
         self.network: Any = network
-        self.labels = nn.Sequential(nn.RMSNorm(CONFIG["dim"]), nn.Linear(CONFIG["dim"], len(THINGS) + 1))
+        self.labels, self.parts = (
+            nn.Sequential(nn.RMSNorm(CONFIG["dim"]), nn.Linear(CONFIG["dim"], classes))
+            for classes in (len(THINGS) + 1, PARTS * PARTS)
+        )
 
     def forward(
         self, latents: Tensor, time: Tensor, captions: Tensor, lengths: Tensor, corners: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Latents (B, 16, h, w), time 1 - s (B,), caption features (B, <=32, 128) to (z - n, label logits).
+        """Latents (B, 16, h, w), time 1 - s (B,), caption features (B, <=32, 128) to z - n and what the heads read.
 
         `corners` (B, 2) says where in their pictures the latents lie, in tokens; at the top left when absent.
         """
@@ -203,13 +205,13 @@ class Denoiser(nn.Module):
             text = run_block(block, text, text_rope, None)
         x = torch.cat([x, text], 1)
         rope = torch.cat([rope, text_rope.expand(len(rope), -1, -1)], 1)
-        logits = x
+        middle = x
         for index, block in enumerate(network.layers):
             x = run_block(block, x, rope, condition)
             if index + 1 == AUXILIARY_LAYER:
-                logits = self.labels(x[:, :count])
+                middle = x[:, :count]
         x = network.all_final_layer["2-1"](x[:, :count], c=condition)
-        return unpatches(x, h, w), logits
+        return unpatches(x, h, w), middle
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -257,10 +259,11 @@ class Captions:
 
 @dataclass
 class Batch:
-    """Pictures of one size: latents (B, 16, h, w), label maps (B, h/2, w/2), captions, windows' corners (B, 2)."""
+    """Pictures of one size: latents (B, 16, h, w), label and part maps (B, h/2, w/2), captions, corners (B, 2)."""
 
     latents: Tensor
     labels: Tensor
+    parts: Tensor
     features: Tensor  # (B, longest, 128), zeros behind each caption
     lengths: Tensor  # (B,)
     corners: Tensor
@@ -269,8 +272,8 @@ class Batch:
 def draw_batch(
     rng: random.Random, code: LinearCode, bucket: Bucket, captioned: Sequence[Captioned], style: Style = "flat"
 ) -> Batch:
-    """Draw a fresh picture of each scene, all of one size, with label maps."""
-    pictures, labels, corners = [], [], []
+    """Draw a fresh picture of each scene, all of one size, with the maps of what is where."""
+    pictures, labels, parts, corners = [], [], [], []
     rows, columns = bucket.grid
     for scene in (c.scene for c in captioned):
         seed = rng.getrandbits(31)
@@ -281,13 +284,15 @@ def draw_batch(
             thing = rng.choice(place(scene, bucket.width, bucket.height, seed))
             top = _window(rng, thing.y, rows, len(label))
             left = _window(rng, thing.x, columns, len(label[0]))
+        part = part_map(scene, bucket.width, bucket.height, seed, label)
         pictures.append(picture[top * 16 : (top + rows) * 16, left * 16 : (left + columns) * 16])
         labels.append(torch.from_numpy(label[top : top + rows, left : left + columns].astype("int64")))
+        parts.append(torch.from_numpy(part[top : top + rows, left : left + columns]))
         corners.append((top, left))
     features = nn.utils.rnn.pad_sequence([c.features for c in captioned], batch_first=True)
     lengths = torch.tensor([len(c.features) for c in captioned])
     latents = code.encode(to_tensor(pictures))
-    return Batch(latents, torch.stack(labels), features, lengths, torch.tensor(corners))
+    return Batch(latents, torch.stack(labels), torch.stack(parts), features, lengths, torch.tensor(corners))
 
 
 def _window(rng: random.Random, centre_px: float, side: int, whole: int) -> int:
@@ -302,9 +307,13 @@ def is_refined(rng: random.Random, bucket: Bucket) -> bool:
 
 
 def sample_times(count: int, low_noise: bool) -> Tensor:
-    """Noise levels in (0, 1): logit-normal, shifted by 3; the later stages of a plan start below 0.9."""
+    """Noise levels in (0, 1): logit-normal, two thirds shifted by 3 as in sampling, the rest unshifted.
+
+    Without that third hardly a sample would show outlines. The later stages of a plan start below 0.92.
+    """
     u = torch.sigmoid(torch.randn(count))
-    s = SHIFT * u / (1 + (SHIFT - 1) * u)
+    shift = torch.where(torch.rand(count) < 2 / 3, SHIFT, 1.0)
+    s = shift * u / (1 + (shift - 1) * u)
     return s * 0.92 if low_noise else s
 
 
@@ -312,15 +321,18 @@ def sample_times(count: int, low_noise: bool) -> Tensor:
 
 
 def losses(model: Denoiser, batch: Batch, low_noise: bool) -> tuple[Tensor, Tensor]:
-    """The flow's mean squared error and the label head's cross entropy on a batch with fresh noise."""
+    """The flow's mean squared error and the auxiliary heads' cross entropies on a batch with fresh noise."""
     z = batch.latents
     s = sample_times(len(z), low_noise)
     noise = torch.randn_like(z)
     mixed = (1 - s)[:, None, None, None] * z + s[:, None, None, None] * noise
-    answer, logits = model(mixed, 1 - s, batch.features, batch.lengths, batch.corners)
+    answer, middle = model(mixed, 1 - s, batch.features, batch.lengths, batch.corners)
     flow = F.mse_loss(answer, z - noise)
-    label = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
-    return flow, label
+    label = F.cross_entropy(model.labels(middle).flatten(0, 1), batch.labels.flatten())
+    part = F.cross_entropy(
+        model.parts(middle).flatten(0, 1), batch.parts.flatten(), ignore_index=-1, reduction="sum"
+    ) / max(1, int((batch.parts >= 0).sum()))
+    return flow, label + part
 
 
 @dataclass
@@ -351,12 +363,13 @@ def build_network() -> ZImageTransformer2DModel:
 
 
 def optimizers_for(model: Denoiser, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the inner matrices, at three times the rate, AdamW for all others."""
     matrices, rest = [], []
     for name, parameter in model.named_parameters():
         inner = parameter.ndim == 2 and (".attention." in name or ".feed_forward." in name)
         (matrices if inner else rest).append(parameter)
     return [
-        Muon(matrices, lr=lr, weight_decay=0.02),
+        Muon(matrices, lr=3 * lr, weight_decay=0.01),
         torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
@@ -386,6 +399,7 @@ def train(
     model = Denoiser(build_network())
     average = {name: value.clone() for name, value in model.network.state_dict().items()}
     optimizers = optimizers_for(model, lr)
+    full_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     state_file, own_file = folder / "denoiser.pt", folder / f"denoiser.{rank}.pt"
     progress = Progress()
     if state_file.exists():
@@ -400,7 +414,7 @@ def train(
     budget_s, done = minutes * 60, 0.0
     steps = 1000 if own_file.exists() else 0  # without its momentum an optimiser has to warm up again
     captions = Captions(tokenizer, reader, rng)
-    while progress.trained_s < budget_s:
+    while progress.trained_s < budget_s and parent_lives():
         started, samples, flows, hits = time.monotonic(), 0, [], []
         while time.monotonic() - started < round_s:
             done = min(1.0, (progress.trained_s + time.monotonic() - started) / budget_s)
@@ -408,20 +422,20 @@ def train(
             bucket = rng.choice(rng.choices([g for _, g in groups], [share for share, _ in groups])[0])
             count = max(1, round(tokens_per_step / bucket.tokens))
             batch = draw_batch(rng, code, bucket, captions.draw(count))
-            flow, label = losses(model, batch, is_refined(rng, bucket))
+            flow, heads = losses(model, batch, is_refined(rng, bucket))
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
-            (flow + 0.1 * label).backward()
+            (flow + 0.2 * heads).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer in optimizers:
+            for optimizer, full in zip(optimizers, full_rates, strict=True):
                 for group in optimizer.param_groups:
-                    group["lr"] = lr * rate(done, steps)
+                    group["lr"] = full * rate(done, steps)
                 optimizer.step()
             steps += 1
             samples += count
             if bucket in SMALL:
                 flows.append(flow.item())
-                hits.append(label.item())
+                hits.append(heads.item())
         total = average_weights(model, samples, workers)
         progress.trained_s += time.monotonic() - started
         progress.samples += total
@@ -434,10 +448,16 @@ def train(
             mean = lambda values: sum(values) / max(1, len(values))  # noqa: E731
             print(
                 f"{progress.trained_s / 60:6.1f} min {progress.samples:7d} pictures (+{total}) "
-                f"flow {mean(flows):.4f} label {mean(hits):.4f} lr {lr * rate(done, steps):.5f}",
+                f"flow {mean(flows):.4f} heads {mean(hits):.4f} lr {lr * rate(done, steps):.5f}",
                 flush=True,
             )
         save_atomically([optimizer.state_dict() for optimizer in optimizers], own_file)
+
+
+def parent_lives() -> bool:
+    """Whether the process that started this one, if one did, still runs; nobody would stop this one otherwise."""
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()
 
 
 def average_weights(model: nn.Module, samples: int, workers: int) -> int:

@@ -23,7 +23,9 @@ from transformers import AutoTokenizer, Qwen3Model
 
 from denoiser import CONFIG, SHIFT
 from drawings import BACKGROUNDS, COLOURS, THINGS
+from encoder import write_code
 from ink import export as export_ink
+from latents import LinearCode
 from sampling import build_autoencoder
 
 HERE = Path(__file__).parent
@@ -83,8 +85,8 @@ def load_pipeline(folder: Path) -> Any:
     transformer: Any = ZImageTransformer2DModel(**config)
     transformer.load_state_dict(_averaged(folder, "denoiser.pt", "denoiser"))
     autoencoder = build_autoencoder()
-    for part in ("decoder", "encoder"):
-        getattr(autoencoder, part).load_state_dict(_averaged(folder, f"{part}.pt", part))
+    autoencoder.decoder.load_state_dict(_averaged(folder, "decoder.pt", "decoder"))
+    write_code(autoencoder.encoder, LinearCode.load(folder / "latents.safetensors"))
     reader: Any = Qwen3Model.from_pretrained(folder / "text_encoder")
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT, use_dynamic_shifting=False),

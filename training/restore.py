@@ -3,7 +3,7 @@
     python training/restore.py --folder training/build
     python training/train.py --denoiser-minutes 120
 
-The optimisers' state and the auxiliary head are not shipped; both find their way again within minutes. The linear code
+The optimisers' state and the auxiliary heads are not shipped; both find their way again within minutes. The linear code
 that the latents are made of lies beside this file, since everything after it depends on its exact numbers.
 """
 
@@ -42,12 +42,11 @@ def restore(folder: Path, weights: Path = WEIGHTS) -> None:
     state = {"model": model.state_dict(), "average": network.state_dict(), "progress": asdict(Progress(rounds=1))}
     save_atomically(state, folder / "denoiser.pt")
     vae: Any = AutoencoderKL.from_pretrained(weights / "vae", torch_dtype=torch.float32)
-    for part in ("decoder", "encoder"):
-        own = getattr(vae, part).state_dict()
-        fresh: Any = AutoencoderKL(**vae_module.CONFIG)
-        optimizer = torch.optim.AdamW(getattr(fresh, part).parameters())
-        state = {"network": own, "average": own, "optimizer": optimizer.state_dict(), "spent_s": 0.0, "steps": 1}
-        save_atomically(state, folder / f"{part}.pt")
+    own = vae.decoder.state_dict()
+    fresh: Any = AutoencoderKL(**vae_module.CONFIG)
+    optimizer = torch.optim.AdamW(fresh.decoder.parameters())
+    state = {"network": own, "average": own, "optimizer": optimizer.state_dict(), "spent_s": 0.0, "steps": 1}
+    save_atomically(state, folder / "decoder.pt")
 
 
 def main() -> None:

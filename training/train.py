@@ -1,7 +1,7 @@
 """Make `sketchbook` from nothing: the one command behind `make train`.
 
-The stages run in order, each in processes of its own: the latent code, the text encoder, the judge of the evaluation,
-decoder and encoder side by side, the denoiser in `--workers` processes, the `ink` adapter, export, evaluation. A stage
+The stages run in order, each in processes of its own: the latent code, the text encoder, the judge of the evaluation
+and the decoder side by side, the denoiser in `--workers` processes, the `ink` adapter, export, evaluation. A stage
 whose result is complete is skipped; one that was killed goes on from its last state; one that fails ends the run with
 its error. Budgets are minutes of training: a larger one on a later call trains on.
 """
@@ -39,7 +39,6 @@ class Plan:
     workers: int
     denoiser_minutes: float
     decoder_minutes: float
-    encoder_minutes: float
     ink_minutes: float
     weights: Path = WEIGHTS
 
@@ -85,11 +84,11 @@ def train_classifier(folder: Path) -> None:
     classifier.train(folder, seed=CLASSIFIER_SEED)
 
 
-def train_vae(folder: Path, part: str, minutes: float) -> None:
-    """Decoder or encoder."""
+def train_decoder(folder: Path, minutes: float) -> None:
+    """The autoencoder's decoder."""
     import vae
 
-    vae.train(folder, part, minutes)
+    vae.train(folder, minutes)
 
 
 def train_denoiser(folder: Path, minutes: float, rank: int, workers: int) -> None:
@@ -162,13 +161,10 @@ def stages(plan: Plan) -> list[Stage]:
     """All stages in order."""
     folder, weights = plan.folder, plan.weights
     index, adapter = weights / "sketchbook" / "model_index.json", weights / "loras" / "ink.safetensors"
-    parts = [folder / name for name in ("denoiser.pt", "decoder.pt", "encoder.pt", "text_encoder/training.json")]
+    parts = [folder / name for name in ("denoiser.pt", "decoder.pt", "text_encoder/training.json")]
 
     def trained(part: str, minutes: float) -> Callable[[], bool]:
         return lambda: trained_minutes(folder / f"{part}.pt") >= minutes
-
-    def vae(part: str, minutes: float) -> Stage:
-        return Stage(part, trained(part, minutes), [Process(train_vae, (folder, part, minutes))])
 
     workers = [
         Process(train_denoiser, (folder, plan.denoiser_minutes, rank, plan.workers)) for rank in range(plan.workers)
@@ -177,8 +173,11 @@ def stages(plan: Plan) -> list[Stage]:
         Stage("code", (folder / "latents.safetensors").exists, [Process(make_code, (folder,))]),
         Stage("text", (folder / "text_encoder/training.json").exists, [Process(train_text, (folder,))]),
         Stage("classifier", (folder / "classifier.pt").exists, [Process(train_classifier, (folder,))]),
-        vae("decoder", plan.decoder_minutes),
-        vae("encoder", plan.encoder_minutes),
+        Stage(
+            "decoder",
+            trained("decoder", plan.decoder_minutes),
+            [Process(train_decoder, (folder, plan.decoder_minutes))],
+        ),
         Stage("denoiser", trained("denoiser", plan.denoiser_minutes), workers),
         Stage(
             "ink",
@@ -200,10 +199,10 @@ def stages(plan: Plan) -> list[Stage]:
 
 
 def together(chosen: list[Stage], workers: int) -> list[list[Stage]]:
-    """Stages in rounds: decoder and encoder do not wait for each other when there are two workers."""
+    """Stages in rounds: the decoder does not wait for the judge when there are two workers."""
     rounds: list[list[Stage]] = []
     for stage in chosen:
-        if stage.name == "encoder" and workers > 1 and rounds and rounds[-1][0].name == "decoder":
+        if stage.name == "decoder" and workers > 1 and rounds and rounds[-1][0].name == "classifier":
             rounds[-1].append(stage)
         else:
             rounds.append([stage])
@@ -249,13 +248,12 @@ def train(plan: Plan, only: str | None = None) -> None:
 
 def main() -> None:
     """Reads the command line and trains."""
-    names = [stage.name for stage in stages(Plan(Path(), 1, 0, 0, 0, 0))]
+    names = [stage.name for stage in stages(Plan(Path(), 1, 0, 0, 0))]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=HERE / "build", help="where states are kept (training/build)")
     parser.add_argument("--workers", type=int, default=2, help="processes that train the denoiser together (2)")
     parser.add_argument("--denoiser-minutes", type=float, default=120)
     parser.add_argument("--decoder-minutes", type=float, default=60)
-    parser.add_argument("--encoder-minutes", type=float, default=20)
     parser.add_argument("--ink-minutes", type=float, default=15)
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the result goes (src/limner/weights)")
     parser.add_argument("--only", choices=names, help="run one stage, if it is not complete")

@@ -1,8 +1,8 @@
-"""Train the AutoencoderKL of `sketchbook` around the fixed linear code of `latents.py`.
+"""Train the decoder of `sketchbook`'s AutoencoderKL around the fixed linear code of `latents.py`.
 
-The decoder learns to turn codes back into crisp pictures (the linear code alone is blurred at edges), also when they
-are slightly wrong, as a denoiser's are. The encoder learns to produce the code from pixels. They never wait for each
-other nor for the denoiser. Both resume.
+It learns to turn codes back into crisp pictures (the linear code alone is blurred at edges), also when they are
+slightly wrong, as a denoiser's are. It waits neither for the denoiser nor for the encoder, which needs no training
+(`encoder.py`). It resumes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CONFIG: dict[str, Any] = {
     "scaling_factor": 1.0,
     "shift_factor": 0.0,
 }
-SIZES = ((176, 224), (336, 432), (672, 864), (192, 192), (384, 384))
+SIZES = ((176, 224), (336, 432), (672, 864), (176, 176), (336, 336))
 CROP = 96
 
 
@@ -69,17 +69,17 @@ def picture_loss(made: Tensor, wanted: Tensor) -> Tensor:
     return F.l1_loss(made, wanted) + F.mse_loss(made, wanted) + 0.5 * edges
 
 
-def train(folder: Path, part: str, minutes: float, batch: int = 8, lr: float = 2e-3) -> None:
-    """Train `part` ("decoder" or "encoder") into `folder`/`part`.pt until `minutes` of training time are used up."""
+def train(folder: Path, minutes: float, batch: int = 8, lr: float = 2e-3) -> None:
+    """Train into `folder`/decoder.pt until `minutes` of training time are used up."""
     torch.set_num_threads(1)
     code = LinearCode.load(folder / "latents.safetensors")
     torch.manual_seed(1)
     vae: Any = AutoencoderKL(**CONFIG)
     vae.to(memory_format=torch.channels_last)
-    network = getattr(vae, part)
+    network = vae.decoder
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, betas=(0.9, 0.95))
     average = {name: value.clone() for name, value in network.state_dict().items()}
-    state_file, spent_s, steps = folder / f"{part}.pt", 0.0, 0
+    state_file, spent_s, steps = folder / "decoder.pt", 0.0, 0
     if state_file.exists():
         saved = torch.load(state_file, weights_only=True)
         network.load_state_dict(saved["network"])
@@ -95,15 +95,9 @@ def train(folder: Path, part: str, minutes: float, batch: int = 8, lr: float = 2
             group["lr"] = lr * min(1.0, (steps + 1) / 100) * min(1.0, max(0.02, (1 - done) / 0.5))
         wanted = draw_crops(rng, batch).to(memory_format=torch.channels_last)
         z = code.encode(wanted)
-        if part == "decoder":
-            strength = 0.15 * torch.rand(batch, 1, 1, 1) * (torch.rand(batch, 1, 1, 1) < 0.6)
-            made = network(z + strength * torch.randn_like(z))
-            loss, error = picture_loss(made, wanted), F.mse_loss(made.clamp(-1, 1), wanted)
-        else:
-            mean, logvar = network(wanted).chunk(2, dim=1)
-            error = F.mse_loss(mean, z)
-            # The posterior is as good as certain: a constant log variance keeps diffusers' sampling harmless.
-            loss = error + F.l1_loss(mean, z) + 1e-3 * F.mse_loss(logvar, torch.full_like(logvar, -12.0))
+        strength = 0.15 * torch.rand(batch, 1, 1, 1) * (torch.rand(batch, 1, 1, 1) < 0.6)
+        made = network(z + strength * torch.randn_like(z))
+        loss, error = picture_loss(made, wanted), F.mse_loss(made.clamp(-1, 1), wanted)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -117,10 +111,9 @@ def train(folder: Path, part: str, minutes: float, batch: int = 8, lr: float = 2
             state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
             save_atomically({**state, "spent_s": now_s, "steps": steps}, state_file)
             mean_error = sum(errors) / len(errors)
-            peak = 4.0 if part == "decoder" else code.scale.new_tensor(1.0).item()
-            decibels = 10 * torch.log10(torch.tensor(peak / mean_error)).item()
+            decibels = 10 * torch.log10(torch.tensor(4.0 / mean_error)).item()
             print(
-                f"{part} {now_s / 60:5.1f} min {steps * batch} crops mse {mean_error:.5f} ({decibels:.2f} dB)",
+                f"decoder {now_s / 60:5.1f} min {steps * batch} crops mse {mean_error:.5f} ({decibels:.2f} dB)",
                 flush=True,
             )
             errors.clear()

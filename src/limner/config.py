@@ -27,7 +27,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from limner.backends.settings import NativeSettings
 from limner.errors import ConfigError
-from limner.validation import problems
+from limner.validation import UNKNOWN, problems, shown
 from limner.workflows.presets import DEFAULT_PRESET, StageChanges
 
 PREFIX = "LIMNER_"
@@ -356,24 +356,25 @@ def _is_path(field: FieldInfo) -> bool:
 
 def _explained(error: ValidationError, layers: list[_Layer]) -> str:
     fields = dict(describe())
-    sentences: list[str] = []
-    for path, message in problems(error):
+    told: list[str] = []
+    for path, _, remedy in problems(error):
         layer = next((layer for layer in layers if layer.find(path) is not None), None)
         setting, where = ".".join(path), layer.said(path) if layer else "by default"
-        if message == "is unknown":
+        if remedy == UNKNOWN:
             groups = {name.rpartition(".")[0] for name in fields} - {""}
             near = difflib.get_close_matches(setting, [*fields, *ALIASES, *groups], n=1, cutoff=0.5)
             hint = (
                 f"Did you mean `{near[0]}`?" if near else "Remove it; `docs/reference/settings.md` lists all settings."
             )
-            sentences.append(f"Setting `{setting}` ({where}) is unknown. {hint}")
+            told.append(f"Setting `{setting}` ({where}) is unknown. {hint}")
             continue
         field = next(
             (fields[".".join(path[:n])] for n in range(len(path), 0, -1) if ".".join(path[:n]) in fields), None
         )
-        value = f" is {layer.find(path)!r}" if layer and field else ""
-        sentences.append(f"Setting `{setting}` ({where}){value}: {message}.{_good_value(field)}")
-    return " ".join(sentences)
+        given = layer.find(path) if layer else None
+        value = ":" if given is None or isinstance(given, Mapping) else f" is {shown(given)}."
+        told.append(f"Setting `{setting}` ({where}){value} {remedy}.{_good_value(field)}")
+    return " ".join(told)
 
 
 def _good_value(field: FieldInfo | None) -> str:

@@ -57,7 +57,7 @@ SCHEDULES = (
 def _known(kind: str, names: tuple[str, ...]) -> BeforeValidator:
     def check(value: object) -> object:
         if value is not None and value not in names:
-            raise ValueError(f"unknown {kind} {value!r}. Choose one of: {', '.join(names)}")
+            raise ValueError(f"There is no such {kind}. Choose one of: {', '.join(names)}")
         return value
 
     return BeforeValidator(check)
@@ -67,10 +67,18 @@ def _paintable(value: object, check: ValidatorFunctionWrapHandler) -> int:
     try:
         return check(value)
     except ValidationError as error:
-        raise ValueError(f"{value!r} is not a multiple of {SIZE_MULTIPLE} from {MIN_SIDE} to {MAX_SIDE}") from error
+        raise ValueError(f"Give a multiple of {SIZE_MULTIPLE} from {MIN_SIDE} to {MAX_SIDE}") from error
+
+
+def _two_sides(value: object, check: ValidatorFunctionWrapHandler) -> str:
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError("Give a shape of two numbers from 1 to 9999, such as 16:9") from error
 
 
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE), WrapValidator(_paintable)]
+AspectRatio = Annotated[str, Field(pattern=r"^0*[1-9]\d{0,3}:0*[1-9]\d{0,3}$"), WrapValidator(_two_sides)]
 Sampler = Annotated[str, _known("sampler", SAMPLERS)]
 Schedule = Annotated[str, _known("schedule", SCHEDULES)]
 
@@ -78,7 +86,7 @@ Schedule = Annotated[str, _known("schedule", SCHEDULES)]
 class Record(BaseModel):
     """A frozen record that refuses unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class CacheSettings(Record):
@@ -140,7 +148,10 @@ class OutputSettings(Record):
 
 
 class GenerationRequest(Record):
-    """What the caller wants. Absent values come from the preset, then from the checkpoint's own defaults."""
+    """What the caller wants. Absent values come from the preset, then from the checkpoint's own defaults.
+
+    Building one raises pydantic's `ValidationError` (a `ValueError`) for values that are out of range.
+    """
 
     prompt: str = Field(default="", max_length=MAX_PROMPT, description="what to paint; empty means: whatever comes")
     negative_prompt: str = Field(
@@ -150,9 +161,7 @@ class GenerationRequest(Record):
     preset: str | None = Field(default=None, description="a named set of request fields, such as `progressive`")
     width: Side | None = None
     height: Side | None = None
-    aspect_ratio: str | None = Field(
-        default=None, pattern=r"^\d{1,4}:\d{1,4}$", description="such as 16:9, keeps the area"
-    )
+    aspect_ratio: AspectRatio | None = Field(default=None, description="such as 16:9, keeps the area")
     count: int = Field(default=1, ge=1, le=64, description="pictures; picture i uses seed + i")
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="drawn at random when absent, and recorded")
     steps: int | None = Field(
@@ -183,13 +192,11 @@ class GenerationRequest(Record):
     @model_validator(mode="after")
     def _one_way_to_say_the_size(self) -> GenerationRequest:
         if self.stages and (self.width or self.height or self.aspect_ratio):
-            raise ValueError("stages carry their own sizes. Give either stages or width, height and aspect_ratio")
+            raise ValueError("Stages carry their own sizes. Give either stages or width, height and aspect_ratio")
         if self.aspect_ratio and (self.width or self.height):
-            raise ValueError("give either aspect_ratio or width and height, not both")
+            raise ValueError("The size is told in two ways. Give either aspect_ratio or width and height")
         if (self.width is None) != (self.height is None):
-            raise ValueError("width and height go together. Give both or neither")
-        if self.aspect_ratio and "0" in {part.lstrip("0") or "0" for part in self.aspect_ratio.split(":")}:
-            raise ValueError(f"aspect_ratio {self.aspect_ratio!r} has a zero side")
+            raise ValueError("Width and height go together. Give both or neither")
         return self
 
 
@@ -229,6 +236,7 @@ class AdapterOutcome(Record):
     matched: int = Field(description="weights of the file that found their place")
     total: int = Field(description="weights that the file holds")
     reason: str = Field(default="", description="why it was not applied in full")
+    sha256: str = Field(default="", description="of the file; empty when nothing of it was applied")
 
 
 class StageOutcome(Record):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -51,7 +52,7 @@ def create_image_generator(backend: str = "native", **connection: Any) -> ImageG
         known = ", ".join(NativeSettings.model_fields)
         raise ConfigError(f"Backend `native` has no setting {', '.join(unknown)}. Choose from: {known}.")
     # torch.bfloat16 is told by its name, so that torch need not be imported here.
-    if "dtype" in given:
+    if given.get("dtype") is not None:
         given["dtype"] = str(given["dtype"])
     return ImageGenerator(load_settings({"backend": backend, "native": given}))
 
@@ -65,6 +66,7 @@ class ImageGenerator:
 
     def __init__(self, settings: Settings) -> None:
         self._studio = Studio(settings)
+        self._default_strength = settings.lora.default_strength
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="limner-generator", daemon=True)
         self._thread.start()
@@ -77,32 +79,35 @@ class ImageGenerator:
 
     def generate(
         self,
-        prompt: str,
-        negative_prompt: str | None = "",
-        lora_path: str | None = None,
-        lora_strength: float = 0.8,
-        trigger_word: str = "",
-        num_inference_steps: int = 9,
-        guidance_scale: float = 2.0,
+        prompt: str | None,
+        negative_prompt: str | None = None,
+        lora_path: str | Path | None = None,
+        lora_strength: float | None = None,
+        trigger_word: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         seed: int | None = None,
-        progressive: bool = True,
+        progressive: bool | None = None,
     ) -> Image.Image:
         """Paint a picture, 672x864 unless the settings say otherwise.
 
+        What is absent comes from the settings and the preset, as it does on the command line.
+
         Args:
-            prompt: what to paint.
+            prompt: what to paint; empty or `None` means: whatever comes.
             negative_prompt: what to keep out.
             lora_path: an adapter: a file or a name.
-            lora_strength: its weight.
-            trigger_word: words put in front of the prompt.
-            num_inference_steps: steps; of the first stage when progressive.
-            guidance_scale: cfg; of the first stage when progressive.
+            lora_strength: its weight; 0.8 by default.
+            trigger_word: words put in front of the prompt; those that the adapter's file names by default.
+            num_inference_steps: steps, of the first stage when progressive; 9 by default, 20 in one stage.
+            guidance_scale: cfg, of the first stage when progressive; 2 by default.
             seed: drawn at random when absent.
-            progressive: in three stages (preset `progressive`) or in one (preset `single`).
+            progressive: in three stages (preset `progressive`, the default) or in one (preset `single`).
 
         Raises `InvalidRequest` and the other errors of `limner.errors`.
         """
-        adapters = [{"name": str(lora_path), "weight": lora_strength, "trigger": trigger_word}] if lora_path else []
+        strength = self._default_strength if lora_strength is None else lora_strength
+        adapters = [{"name": str(lora_path), "weight": strength, "trigger": trigger_word or ""}] if lora_path else []
         if trigger_word and not lora_path:
             prompt = f"{trigger_word}, {prompt or ''}".strip(", ")
         request = checked(
@@ -114,7 +119,7 @@ class ImageGenerator:
                 "steps": num_inference_steps,
                 "cfg": guidance_scale,
                 "seed": seed,
-                "preset": "progressive" if progressive else "single",
+                "preset": None if progressive is None else "progressive" if progressive else "single",
             },
         )
         if self._closed:

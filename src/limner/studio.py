@@ -151,16 +151,16 @@ class Studio:
     def _order(self, request: GenerationRequest, backend: Backend) -> Order:
         folders = [path for path in (self.settings.native.adapters_dir, shipped_adapters()) if path]
         adapters, adapter_files = resolve_adapters(request.adapters, folders)
+        # Opened first: what is no picture, or has no end, must not be read for its SHA-256.
+        opened = [open_reference(reference.path) for reference in request.references]
         references = tuple(_checked(reference) for reference in request.references)
         resolved = {"adapters": adapters, "references": references, "backend": backend.name}
         request = request.model_copy(update=resolved)
         preset = Preset(name="stages", stages=request.stages) if request.stages else self.presets.get(request.preset)
         plans = make_plans(request, preset, default_seed_source=lambda: secrets.randbits(64))
         _check(request, plans, backend)
-        reference = None
-        if references:
-            first = plans[0].stages[0]
-            reference = fit(open_reference(references[0].path), first.width, first.height)
+        first = plans[0].stages[0]
+        reference = fit(opened[0], first.width, first.height) if opened else None
         return Order(request=request, plans=plans, reference=reference, adapter_files=adapter_files)
 
 

@@ -41,9 +41,9 @@ def test_the_three_stages_of_the_progressive_preset_reach_the_full_size(limner: 
     done = limner(
         "generate", "a blue boat on the sea", "--preset", "progressive", "--seed", "1", "--json", "--out", "out"
     )
-    assert Image.open(the_picture(limner.folder / "out")).size == (672, 864)
-    (told,) = json.loads(done.stdout)["images"]
-    stages = told["recipe"]["outcome"]
+    assert pixels(the_picture(limner.folder / "out")).shape == (864, 672, 3)
+    (told,) = json.loads(done.stdout)["pictures"]
+    stages = json.loads(limner("inspect", told["path"], "--json").stdout)["recipe"]["outcome"]
     assert len(stages) == 3
     assert stages[0]["evaluations"] == 9
     assert sum(stage["skipped"] for stage in stages) > 0
@@ -97,7 +97,7 @@ def test_a_reference_picture_decides_the_composition(limner: Limner) -> None:
 def test_the_ink_adapter_is_applied_in_full_and_changes_the_picture(limner: Limner) -> None:
     limner("generate", "a red apple on a white background", *SMALL, "--out", "plain")
     done = limner("generate", "a red apple on a white background", *SMALL, "--lora", "ink:1", "--json", "--out", "ink")
-    (outcome,) = json.loads(done.stdout)["images"][0]["recipe"]["adapters"]
+    (outcome,) = json.loads(done.stdout)["pictures"][0]["adapters"]
     assert outcome["status"] == "applied"
     assert outcome["matched"] == outcome["total"] > 0
     plain, ink = pixels(the_picture(limner.folder / "plain")), pixels(the_picture(limner.folder / "ink"))
@@ -112,7 +112,7 @@ def test_an_adapter_of_another_family_is_skipped_with_its_reason_or_refused(limn
     name = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
     write({f"{name}.lora_down.weight": torch.zeros(4, 640), f"{name}.lora_up.weight": torch.zeros(640, 4)}, foreign)
     done = limner("generate", "a red cat", *SMALL, "--lora", f"{foreign}:1", "--json", "--out", "out")
-    (outcome,) = json.loads(done.stdout)["images"][0]["recipe"]["adapters"]
+    (outcome,) = json.loads(done.stdout)["pictures"][0]["adapters"]
     assert (outcome["status"], outcome["matched"]) == ("skipped", 0)
     assert outcome["reason"]
     refused = limner(

@@ -154,9 +154,9 @@ def test_an_unknown_variable_is_named(tmp_path: Path) -> None:
 def test_every_wrong_setting_is_told_at_once_each_with_its_source(tmp_path: Path) -> None:
     told = _refusal(tmp_path, "[native]\nthreads = 0", LIMNER_NATIVE__DTYPE="int4", LIMNER_ZZZ="1")
     assert told == (
-        "Setting `native.dtype` (environment variable LIMNER_NATIVE__DTYPE) is 'int4': Input should be 'auto', "
+        "Setting `native.dtype` (environment variable LIMNER_NATIVE__DTYPE) is 'int4'. Give 'auto', "
         "'float32', 'bfloat16' or 'float16'. A good value is \"auto\". "
-        "Setting `native.threads` (in FOLDER/limner.toml) is 0: Input should be greater than or equal to 1. "
+        "Setting `native.threads` (in FOLDER/limner.toml) is 0. Give at least 1. "
         "A good value is 4. "
         "Setting `zzz` (environment variable LIMNER_ZZZ) is unknown. "
         "Remove it; `docs/reference/settings.md` lists all settings."
@@ -195,7 +195,8 @@ def test_a_setting_under_two_names_in_one_source_is_refused(tmp_path: Path) -> N
 
 
 def test_a_value_in_place_of_a_group_is_refused(tmp_path: Path) -> None:
-    assert _refusal(tmp_path, 'native = "cpu"').startswith("Setting `native` (in FOLDER/limner.toml): Input should be")
+    told = _refusal(tmp_path, 'native = "cpu"')
+    assert told == "Setting `native` (in FOLDER/limner.toml) is 'cpu'. Give a group of values."
     told = _refusal(tmp_path, "", LIMNER_NATIVE="cpu", LIMNER_NATIVE__DEVICE="cpu")
     assert "Keep one of them" in told
 

@@ -1,19 +1,25 @@
-"""The documents do not rot: generated pages are fresh, links lead somewhere, TOML and YAML examples are accepted."""
+"""The documents do not rot: generated pages are fresh, links lead somewhere, examples and commands are accepted."""
 
 from __future__ import annotations
 
+import ast
 import re
+import shlex
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import generate
 import pytest
 
+import limner
+from limner.cli.application import Application
 from limner.config import load_settings
 from limner.workflows.presets import Presets
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(DOCS.rglob("*.md"))
+ROOT = DOCS.parent
+PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "training" / "README.md"]
 
 
 def _examples(page: str, language: str) -> list[str]:
@@ -32,6 +38,40 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def _commands(text: str) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+    lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
+    return [part.strip() for line in lines for part in line.split(";") if part.strip().startswith("limner ")]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "06-command-line.md"], ids=lambda page: page.name)
+def test_every_command_is_understood(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text("a boat\n")
+    commands = _commands(page.read_text(encoding="utf-8"))
+    assert len(commands) > 5
+    for name, *arguments in (shlex.split(command)[1:] for command in commands):
+        with import_module(f"limner.cli.{name}").command.make_context(name, arguments, obj=Application()):
+            pass
+
+
+def test_the_readme_is_short_and_knows_every_make_target() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z]+):.*?## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert f"`{' '.join(targets)}`" in readme
+    assert len(readme.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "01-overview.md"], ids=lambda page: page.name)
+def test_every_example_in_python_is_valid(page: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    assert examples
+    for example in examples:
+        for node in ast.walk(ast.parse(example)):
+            if isinstance(node, ast.ImportFrom) and node.module == "limner":
+                assert {alias.name for alias in node.names} <= set(limner.__all__)
+
+
 def test_the_example_of_a_preset_is_valid(tmp_path: Path) -> None:
     (text,) = _examples("04-presets-and-plans.md", "toml")
     (tmp_path / "tall.toml").write_text(text, encoding="utf-8")
@@ -47,8 +87,7 @@ def test_the_examples_of_settings_are_valid(tmp_path: Path, language: str) -> No
 
 
 def test_the_version_is_the_changelogs_or_still_unreleased() -> None:
-    root = DOCS.parent
-    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
-    headings = re.findall(r"^## \[(.+?)\]", (root / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     assert headings[0] == "Unreleased"
     assert headings[1:2] in ([], [version])

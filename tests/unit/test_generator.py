@@ -59,6 +59,31 @@ def test_a_trigger_word_without_an_adapter_goes_into_the_prompt(backend: FakeBac
     assert backend.orders[0].plans[0].prompt == "ink, a boat"
 
 
+def test_whatever_may_be_absent_may_be_none(backend: FakeBackend, home: Path) -> None:
+    (home / "pen.safetensors").write_bytes(b"")
+    with create_image_generator("fake") as generator:
+        generator.generate(None, None, home / "pen.safetensors", None, None, None, None, None, None)
+    (order,) = backend.orders
+    assert (order.plans[0].prompt, order.plans[0].negative_prompt, len(order.plans[0].stages)) == ("", "", 3)
+    assert order.request.adapters[0].weight == 0.8
+
+
+def test_absent_arguments_come_from_the_settings(backend: FakeBackend, home: Path) -> None:
+    (home / "pen.safetensors").write_bytes(b"")
+    (home / "limner.toml").write_text(
+        "[generation]\nprogressive = false\nnum_inference_steps = 5\nguidance_scale = 3\n"
+        "[generation.stage1]\nsteps = 7\n[lora]\ndefault_strength = 0.3\n"
+    )
+    with create_image_generator("fake") as generator:
+        generator.generate("a boat", lora_path=home / "pen.safetensors")
+        generator.generate("a boat", progressive=True)
+        generator.generate("a boat", progressive=True, num_inference_steps=4)
+    single, progressive, explicit = (order.plans[0].stages for order in backend.orders)
+    assert [(stage.steps, stage.cfg) for stage in single] == [(5, 3.0)]
+    assert [len(progressive), progressive[0].steps, explicit[0].steps] == [3, 7, 4]
+    assert backend.orders[0].request.adapters[0].weight == 0.3
+
+
 def test_the_same_seed_gives_the_same_picture() -> None:
     with create_image_generator("fake") as generator:
         first, second = (generator.generate("a boat", seed=3) for _ in range(2))
@@ -112,6 +137,18 @@ def test_names_in_wide_use_become_settings_of_the_engine(monkeypatch: pytest.Mon
     assert (native_settings.model_path, native_settings.vae_path) == (Path("m"), Path("v"))
     assert native_settings.text_encoder_path == Path("c")
     assert (native_settings.device, native_settings.dtype) == ("cpu", "bfloat16")
+
+
+def test_a_connection_that_is_none_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[NativeSettings] = []
+
+    def native(settings: Settings) -> Any:
+        seen.append(settings.native)
+        return FakeBackend()
+
+    monkeypatch.setitem(studio_module._BUILT_IN, "native", native)  # pyright: ignore[reportPrivateUsage]
+    create_image_generator("native", model_path=None, device=None, torch_dtype=None).close()
+    assert (seen[0].model_path, seen[0].device, seen[0].dtype) == (None, "auto", "auto")
 
 
 def test_an_unknown_setting_is_refused() -> None:

@@ -16,6 +16,7 @@ from diffusers.pipelines.z_image.pipeline_z_image import ZImagePipeline
 from safetensors import safe_open
 
 import classifier
+import encoder
 import evaluate
 import export
 import ink
@@ -23,7 +24,7 @@ import sampling
 import text
 import train
 from denoiser import build_network
-from drawings import Group, Scene, render, sample_scene
+from drawings import Group, Scene, label_map, part_map, place, render, sample_scene
 from latents import fit, to_tensor
 
 SIZE = (64, 96)
@@ -42,8 +43,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     average = {name: v + 0.03 * torch.randn_like(v) for name, v in network.state_dict().items()}
     torch.save({"average": average, "progress": {"trained_s": 60.0, "samples": 5}}, folder / "denoiser.pt")
     autoencoder = sampling.build_autoencoder()
-    for part in ("decoder", "encoder"):
-        torch.save({"average": getattr(autoencoder, part).state_dict(), "spent_s": 30.0}, folder / f"{part}.pt")
+    torch.save({"average": autoencoder.decoder.state_dict(), "spent_s": 30.0}, folder / "decoder.pt")
     fit([to_tensor([render(sample_scene(random.Random(1)), 176, 224, 1)])]).save(folder / "latents.safetensors")
     layers = ink.attach(sampling.from_build(folder, "linear").model)
     for layer in layers.values():
@@ -116,9 +116,9 @@ def test_diffusers_paints_what_the_sampler_paints(exported: Path, pipeline: Any)
 
 def test_a_missing_part_is_named(build: Path, tmp_path: Path) -> None:
     for file in build.iterdir():
-        if file.name != "encoder.pt":
+        if file.name != "decoder.pt":
             (tmp_path / file.name).symlink_to(file)
-    with pytest.raises(FileNotFoundError, match=r"encoder\.pt is missing.*--only encoder"):
+    with pytest.raises(FileNotFoundError, match=r"decoder\.pt is missing.*--only decoder"):
         export.export(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -188,6 +188,38 @@ def test_the_judge_takes_every_size_and_kind_of_picture(tmp_path: Path) -> None:
     assert "336x432" in (tmp_path / "results.json").read_text(encoding="utf-8")
 
 
+def test_the_encoder_computes_the_linear_code() -> None:
+    rng = random.Random(4)
+    pictures = to_tensor([render(sample_scene(rng), 176, 224, seed) for seed in range(4)])
+    code = fit([pictures])
+    autoencoder = sampling.build_autoencoder()
+    encoder.write_code(autoencoder.encoder, code)
+    stored = autoencoder.half().float()
+    with torch.inference_mode():
+        mean = stored.encode(pictures).latent_dist.mean
+    torch.testing.assert_close(mean, code.encode(pictures), atol=1e-2, rtol=0)
+
+
+def test_the_same_thing_looks_the_same_in_every_cell_it_stands_in() -> None:
+    scene = Scene("white", (Group("cat", "red"),))
+    seen = set()
+    for seed in range(12):
+        (item,) = place(scene, 176, 224, seed)
+        x, y = int(item.x), int(item.y)
+        seen.add(render(scene, 176, 224, seed)[y - 48 : y + 48, x - 48 : x + 48].tobytes())
+        assert x % 16 == 8 and y % 16 == 8
+    assert len(seen) == 1
+
+
+def test_parts_of_a_thing_are_numbered_whatever_its_place() -> None:
+    scene = Scene("white", (Group("house", "red", count=2),))
+    labels = label_map(scene, 176, 224, 1)
+    parts = part_map(scene, 176, 224, 1, labels)
+    assert ((parts >= 0) == (labels > 0)).all() and parts.max() < 100
+    left, right = parts[:, :5], parts[:, 6:]
+    assert sorted(left[left >= 0].tolist()) == sorted(right[right >= 0].tolist())
+
+
 def test_strokes_and_paleness_tell_ink_from_flat() -> None:
     scene = Scene("green", (Group("elephant", "purple", size="big"),))
     flat, drawn = (render(scene, 176, 224, 1, style) for style in classifier.STYLES)
@@ -196,23 +228,20 @@ def test_strokes_and_paleness_tell_ink_from_flat() -> None:
 
 
 def test_complete_stages_are_skipped_and_budgets_are_compared(build: Path, tmp_path: Path) -> None:
-    plan = train.Plan(
-        build, 2, denoiser_minutes=1, decoder_minutes=2, encoder_minutes=0.5, ink_minutes=0.5, weights=tmp_path
-    )
+    plan = train.Plan(build, 2, denoiser_minutes=1, decoder_minutes=2, ink_minutes=0.5, weights=tmp_path)
     complete = {stage.name: stage.complete() for stage in train.stages(plan)}
     assert complete == {
         "code": True,
         "text": False,
         "classifier": False,
         "decoder": False,
-        "encoder": True,
         "denoiser": True,
         "ink": False,
         "export": False,
         "evaluate": False,
     }
     rounds = [[stage.name for stage in group] for group in train.together(train.stages(plan), 2)]
-    assert ["decoder", "encoder"] in rounds and len(rounds) == 8
+    assert ["classifier", "decoder"] in rounds and len(rounds) == 7
 
 
 def test_a_failed_stage_ends_the_others_and_the_run() -> None:

@@ -2,7 +2,7 @@
 
 from .captions import MAX_TOKENS, Language, caption, tokens, words
 from .pen import Style
-from .render import CELL, label_map, place, render
+from .render import CELL, PARTS, label_map, part_map, place, render
 from .scene import (
     BACKGROUNDS,
     COLOURS,
@@ -27,6 +27,7 @@ __all__ = [
     "CELL",
     "COLOURS",
     "MAX_TOKENS",
+    "PARTS",
     "RELATIONS",
     "SHAPES",
     "SIZES",
@@ -44,6 +45,7 @@ __all__ = [
     "contrasts",
     "held_out",
     "label_map",
+    "part_map",
     "place",
     "render",
     "sample_scene",

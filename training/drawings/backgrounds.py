@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import skia
 
 from .pen import INK, PAPER, Style, blend, curve, fill_paint, line_paint, oval, star_path
@@ -103,31 +101,26 @@ def _moon() -> skia.Path:
 _HILL, _MOUND, _SEA, _CLOUD, _MOON = _land(0.66, 0.08), _land(0.66, 0.045), _sea(), _cloud(), _moon()
 
 
-def draw_background(canvas: skia.Canvas, name: str, width: float, height: float, seed: int, style: Style) -> None:
+def draw_background(canvas: skia.Canvas, name: str, width: float, height: float, style: Style) -> None:
     """Fills the whole picture with the named background."""
     back = _Backdrop(canvas, width, height, style)
     grounds = BACKGROUNDS[name].grounds
-    rng = random.Random(seed + 1)
-
-    def near(value: float) -> float:
-        return value + rng.uniform(-0.012, 0.012)
-
     back.sheet(grounds[0])
     if name == "sky":
-        back.mark(_CLOUD, near(0.2), near(0.14), 0.14, (255, 255, 255))
-        back.mark(_CLOUD, near(0.8), near(0.26), 0.12, (255, 255, 255))
+        back.mark(_CLOUD, 0.2, 0.14, 0.14, (255, 255, 255))
+        back.mark(_CLOUD, 0.8, 0.26, 0.12, (255, 255, 255))
     elif name == "sea":
         back.stretched(_SEA, grounds[1])
         back.waves(0.76, (140, 192, 228))
         back.waves(0.89, (140, 192, 228))
     elif name == "hill":
         back.stretched(_HILL, grounds[1])
-        back.mark(oval(0, 0, 1, 1), near(0.85), near(0.13), 0.09, (252, 214, 92))
+        back.mark(oval(0, 0, 1, 1), 0.85, 0.13, 0.09, (252, 214, 92))
     elif name == "night":
-        back.mark(_MOON, near(0.85), near(0.16), 0.1, (250, 236, 170))
+        back.mark(_MOON, 0.85, 0.16, 0.1, (250, 236, 170))
         for x, y in _STARS:
-            back.mark(star_path(0, 0, 1, 0.45), near(x), near(y), 0.032, (250, 236, 170))
+            back.mark(star_path(0, 0, 1, 0.45), x, y, 0.032, (250, 236, 170))
     elif name == "snow":
         back.stretched(_MOUND, grounds[1])
         for x, y in _FLAKES:
-            back.mark(oval(0, 0, 1, 1), near(x), near(y), 0.022, (252, 253, 255))
+            back.mark(oval(0, 0, 1, 1), x, y, 0.022, (252, 253, 255))

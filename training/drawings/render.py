@@ -1,6 +1,8 @@
 """Turns a scene into a picture, and into a coarse map of which thing covers which cell.
 
-All measures are relative to the picture, so one scene and seed at two sizes of the same aspect is the same picture.
+All measures are relative to the picture, so one scene and seed at two sizes of the same aspect is the same picture,
+but for one thing: things stand in the middle of 16 px cells and leave their places by whole cells. So the same thing
+looks the same to a network that sees such cells, wherever it stands, and is learnt from fewer pictures.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from .scene import BACKGROUNDS, COLOURS, SIZES, THINGS, Scene
 from .shapes import SHAPES
 
 CELL = 16
+PARTS = 10
+_REACH = 1.25
 _SUBCELL = 4
 _COVERED = 0.4
 
-_Place = tuple[float, float, float]
+_ABOUT = 176
 
 
 @dataclass(frozen=True)
@@ -36,44 +40,59 @@ class Placed:
     half: float
 
 
-def _slots(scene: Scene, width: float, height: float) -> list[_Place]:
-    """The centre (as shares of width and height) and width in pixels of each thing, before jitter."""
-    shorter = min(width, height)
-    tall = height > width * 1.05
+@dataclass(frozen=True)
+class _Slot:
+    """A place for a thing: its centre in shares of width and height, its width in shares of the shorter side.
+
+    ``across`` and ``down`` say in which directions the thing may stray from it.
+    """
+
+    x: float
+    y: float
+    share: float
+    across: bool = False
+    down: bool = False
+
+
+def _slots(scene: Scene, width: float, height: float) -> list[_Slot]:
+    tall, wide = height > width * 1.05, width > height * 1.05
     middle = 0.56 if BACKGROUNDS[scene.background].has_ground else 0.51
-    if len(scene.groups) == 2:
-        if scene.relation == "above":
-            across = min(0.43 * height, 0.56 * width)
-            return [(0.5, 0.27, across), (0.5, 0.74, across)]
-        across = min(0.44 * width, 0.56 * height)
-        return [(0.27, middle, across), (0.73, middle, across)]
+    if scene.relation == "above":
+        share = 0.54 if tall else 0.4
+        return [_Slot(0.5, 0.27, share, across=True), _Slot(0.5, 0.74, share, across=True)]
     group = scene.groups[0]
+    if len(scene.groups) == 2 or group.count == 2:
+        return [_Slot(0.27, middle, 0.4, down=True), _Slot(0.73, middle, 0.4, down=True)]
     if group.count == 1:
-        centre = 0.5 + (middle - 0.5) * (0.4 if group.size == "big" else 1.0)
-        return [(0.5, centre, SIZES[group.size].share * shorter)]
-    if group.count == 2:
-        across = min(0.42 * width, 0.52 * height)
-        return [(0.27, middle, across), (0.73, middle, across)]
+        big = group.size == "big"
+        centre = 0.5 + (middle - 0.5) * (0.4 if big else 1.0)
+        return [_Slot(0.5, centre, SIZES[group.size].share, across=wide or not big, down=tall or not big)]
     if tall:
-        across = min(0.42 * width, 0.40 * height)
-        return [(0.5, middle - 0.21, across), (0.27, middle + 0.19, across), (0.73, middle + 0.19, across)]
-    across = min(0.3 * width, 0.5 * height)
-    return [(0.18, middle, across), (0.5, middle, across), (0.82, middle, across)]
+        return [_Slot(0.5, middle - 0.21, 0.4), _Slot(0.27, middle + 0.19, 0.4), _Slot(0.73, middle + 0.19, 0.4)]
+    share = min(0.4, 0.3 * width / min(width, height))
+    return [_Slot(0.18, middle, share), _Slot(0.5, middle, share), _Slot(0.82, middle, share)]
 
 
 def place(scene: Scene, width: float, height: float, seed: int) -> list[Placed]:
-    """Where each thing of the scene stands, with the small jitter that the seed gives."""
+    """Where each thing of the scene stands, with the small straying that the seed gives."""
     rng = random.Random(seed)
     shorter = min(width, height)
+    stride = CELL * max(1, round(shorter / _ABOUT))
+
+    def stray(share: float, side: float, free: bool) -> float:
+        return (round(share * side / CELL - 0.5) + 0.5) * CELL + stride * (rng.choice((-1, 0, 1)) if free else 0)
+
     members = [group for group in scene.groups for _ in range(group.count)]
-    things: list[Placed] = []
-    for group, (x, y, across) in zip(members, _slots(scene, width, height), strict=True):
-        room = 0.015 if len(members) == 1 else 0.01
-        half = 0.5 * across * (1 + rng.uniform(-0.03, 0.03))
-        centre_x = x * width + rng.uniform(-room, room) * shorter
-        centre_y = y * height + rng.uniform(-room, room) * shorter
-        things.append(Placed(group.thing, group.colour, centre_x, centre_y, half))
-    return things
+    return [
+        Placed(
+            group.thing,
+            group.colour,
+            stray(slot.x, width, slot.across),
+            stray(slot.y, height, slot.down),
+            slot.share * shorter / 2,
+        )
+        for group, slot in zip(members, _slots(scene, width, height), strict=True)
+    ]
 
 
 def render(scene: Scene, width: int, height: int, seed: int, style: Style = "flat") -> NDArray[np.uint8]:
@@ -81,7 +100,7 @@ def render(scene: Scene, width: int, height: int, seed: int, style: Style = "fla
     pixels = np.empty((height, width, 4), np.uint8)
     surface = skia.Surface(pixels, skia.kRGBA_8888_ColorType, skia.kPremul_AlphaType)
     with surface as canvas:
-        draw_background(canvas, scene.background, width, height, seed, style)
+        draw_background(canvas, scene.background, width, height, style)
         slant = random.Random(seed + 7).uniform(0.0, math.pi / 2)
         for item in place(scene, width, height, seed):
             canvas.save()
@@ -116,3 +135,21 @@ def label_map(scene: Scene, width: int, height: int, seed: int) -> NDArray[np.ui
     for index in indices:
         labels[(cells == index).mean(axis=(1, 3)) >= _COVERED] = index
     return labels
+
+
+def part_map(scene: Scene, width: int, height: int, seed: int, labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """For each 16 by 16 pixel cell that shows a thing: which of PARTS x PARTS parts of it; -1 for background.
+
+    Parts are counted row by row over a square a little larger than the thing, whatever its size; ``labels`` is the
+    scene's ``label_map``.
+    """
+    rows, columns = labels.shape
+    y, x = np.mgrid[0:rows, 0:columns] * CELL + CELL / 2
+    items = place(scene, width, height, seed)
+    things = np.array([1 + list(THINGS).index(item.thing) for item in items])
+    centres = np.array([(item.y, item.x, item.half) for item in items])[:, :, None, None]
+    away = np.stack([y - centres[:, 0], x - centres[:, 1]]) / centres[:, 2]  # (2, items, rows, columns)
+    far = np.where(things[:, None, None] == labels, np.hypot(*away), np.inf)
+    nearest = np.take_along_axis(away, far.argmin(0)[None, None], 1)[:, 0]
+    part = np.clip((nearest + _REACH) / (2 * _REACH) * PARTS, 0, PARTS - 1).astype(np.int64)
+    return np.where(labels > 0, part[0] * PARTS + part[1], -1)

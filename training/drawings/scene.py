@@ -187,7 +187,7 @@ BACKGROUNDS: dict[str, Background] = {
 
 SIZES: dict[str, Size] = {
     "small": Size(0.32, ("small", "little", "tiny"), ("小",)),
-    "medium": Size(0.56, ("medium",), ("中等",)),
+    "medium": Size(0.54, ("medium",), ("中等",)),
     "big": Size(0.82, ("big", "large", "huge"), ("大",)),
 }
 

@@ -153,22 +153,24 @@ class NativeBackend:
     def _ensure_thread(self) -> None:
         with self._start_lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="limner-engine", daemon=True)
+                # Not a daemon: those are cut off inside torch when the program ends, which aborts it.
+                self._thread = threading.Thread(target=self._work, name="limner-engine")
                 self._thread.start()
 
     def _work(self) -> None:
-        while True:
+        # A program that ends without closing us must not wait for its pictures.
+        while threading.main_thread().is_alive():
             busy = self._engine is not None and self._engine.busy
             try:
-                command = self._commands.get(timeout=0 if busy else IDLE_S) if not busy else self._commands.get_nowait()
+                command = self._commands.get_nowait() if busy else self._commands.get(timeout=IDLE_S)
             except queue.Empty:
                 if busy:
                     self._step()
                 continue
             if command is None:
-                self._close()
-                return
+                break
             command()
+        self._close()
 
     def _step(self) -> None:
         assert self._engine is not None
@@ -249,14 +251,7 @@ class NativeBackend:
         outcomes: list[AdapterOutcome] = []
         for wanted, file in zip(job.request.adapters, job.order.adapter_files, strict=True):
             loaded = self._residency.adapter(Path(file), checkpoint)
-            outcome = AdapterOutcome(
-                name=wanted.name,
-                requested_weight=wanted.weight,
-                status=loaded.status,
-                matched=loaded.matched,
-                total=loaded.total,
-                reason=loaded.reason,
-            )
+            outcome = loaded.outcome(wanted.weight).model_copy(update={"name": wanted.name})
             outcomes.append(outcome)
             if outcome.status is not AdapterStatus.APPLIED:
                 message = f"LoRA `{wanted.name}` was {outcome.status}: {outcome.reason}"
@@ -409,4 +404,5 @@ def device_report(settings: NativeSettings) -> dict[str, object]:
         "threads": found.threads,
         "versions": versions(),
         "problems": list(found.problems),
+        **({"notes": list(found.notes)} if found.notes else {}),
     }

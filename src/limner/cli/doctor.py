@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 _BYTES = ("memory_total_bytes", "memory_free_bytes")
 
 
-@click.command(name="doctor")
+@click.command(name="doctor", short_help="Show the device, and what is missing.")
 @json_option
 @click.pass_context
 def command(ctx: click.Context) -> None:
@@ -44,7 +43,9 @@ def command(ctx: click.Context) -> None:
 
 
 def _report(settings: Settings) -> tuple[dict[str, Any], list[str]]:
-    from limner.studio import backend_names, missing_packages
+    from limner.errors import LimnerError, StorageError
+    from limner.media.saving import check_folder
+    from limner.studio import backend_names, missing_packages, presets_of
 
     report: dict[str, Any] = {
         "limner": version("limner"),
@@ -55,9 +56,16 @@ def _report(settings: Settings) -> tuple[dict[str, Any], list[str]]:
         "backends": backend_names(),
     }
     problems: list[str] = []
-    existing = next(folder for folder in (settings.home, *settings.home.absolute().parents) if folder.exists())
-    if not os.access(existing, os.W_OK):
+    try:
+        check_folder(settings.home)
+    except StorageError:
         problems.append(f"{settings.home} cannot be written. Choose another folder with LIMNER_HOME.")
+    if settings.backend not in report["backends"]:
+        problems.append(f"There is no backend `{settings.backend}`. Choose one of: {', '.join(report['backends'])}.")
+    try:
+        presets_of(settings).get()
+    except LimnerError as error:
+        problems.append(error.message)
     if missing := missing_packages():
         told = f"The engine needs packages that are not installed: {', '.join(missing)}. "
         problems.append(told + "Install them with: pip install 'limner[native]'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 from limner.cli.application import Application, json_option
 
 if TYPE_CHECKING:
+    from limner.cli.painting import Place
     from limner.domain import GenerationRequest
 
 SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -34,16 +36,20 @@ class Lora(click.ParamType[Any]):
     name = "NAME[:WEIGHT]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float | None]:
-        name, _, weight = str(value).rpartition(":")
+        name, colon, weight = str(value).rpartition(":")
+        if not colon:
+            return weight, None
+        if not name.strip():
+            self.fail(f"{value!r} has no name in front of the weight.", param, ctx)
         try:
-            return (name, float(weight)) if name else (weight, None)
+            return name, float(weight)
         except ValueError:
-            return str(value), None
+            return str(value), None  # a colon inside a path
 
 
 @click.command(name="generate")
 @click.argument("prompt", required=False)
-@click.option("--prompts", type=click.File(encoding="utf-8"), help="A file with one prompt a line; - for stdin.")
+@click.option("--prompts", type=click.File(encoding="utf-8-sig"), help="A file with one prompt a line; - for stdin.")
 @click.option("--negative", help="What to keep out of the picture; works where cfg is not 1.")
 @click.option("--count", type=int, help="Pictures of each prompt; each has the next seed.  [default: 1]")
 @click.option("--preset", help="A preset by name; see `limner presets`.")
@@ -102,9 +108,9 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
         for note in original.notes:
             application.say(f"note: {note}")
     requests = [_request(original, changes | ({} if line is None else {"prompt": line})) for line in lines]
-    folder, stem = _place(flags["out"])
-    painting = Painting(application, settings, original, folder, stem)
-    ctx.exit(painting.run(requests))
+    if flags["quality"] and requests[0].output.format == "png":
+        raise click.UsageError("--quality is for JPEG and WebP. Add --format jpeg or --format webp.")
+    ctx.exit(Painting(application, settings, original, _place(flags["out"])).run(requests))
 
 
 def _prompts(flags: dict[str, Any]) -> list[str | None]:
@@ -151,5 +157,12 @@ def _request(original: Any, changes: dict[str, Any]) -> GenerationRequest:
     return original.request(changes) if original else checked(GenerationRequest, changes)
 
 
-def _place(out: Path) -> tuple[Path, str | None]:
-    return (out.parent, out.stem) if out.suffix.lower() in SUFFIXES else (out, None)
+def _place(out: Path) -> Place:
+    from limner.cli.painting import Place
+
+    if out.suffix.lower() in SUFFIXES:
+        return Place(out.parent, out.stem, out.suffix)
+    kind, _ = mimetypes.guess_type(out.name)
+    if kind and kind.startswith("image/") and not out.is_dir():
+        raise click.UsageError(f"Pictures of the form {out.suffix} are not written. Choose .png, .jpg or .webp.")
+    return Place(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def command(application: Application, file: Path) -> None:
     for note in () if isinstance(found, Recipe) else found.notes:
         application.say(f"note: {note}")
     if isinstance(found, Recipe):
-        application.say(f"Make it again: limner generate --like {file}")
+        application.say(f"Make it again: limner generate --like {shlex.quote(str(file))}")
 
 
 def _rows(recipe: Recipe) -> list[tuple[str, str]]:

@@ -40,6 +40,8 @@ class Original:
             base["stages"] = [stage.model_dump() for stage in self._stages(stages, changes)]
         elif "aspect_ratio" in changes:
             base |= {"width": None, "height": None}
+        if "output" in changes:
+            changes["output"] = base["output"] | changes["output"]
         return checked(GenerationRequest, base | changes)
 
     def pinned(self, request: GenerationRequest, models: tuple[str, ...]) -> GenerationRequest:
@@ -50,7 +52,15 @@ class Original:
 
     def differences(self, recipe: Recipe) -> str:
         """Why a picture made again may differ from the original; empty when nothing speaks for it."""
-        if self.recipe and recipe.checkpoint_sha256 != self.recipe.checkpoint_sha256:
+        if self.recipe is None:
+            return ""
+        known = {outcome.name: outcome.sha256 for outcome in self.recipe.adapters}
+        for outcome in recipe.adapters:
+            if known.get(outcome.name) and outcome.sha256 != known[outcome.name]:
+                return (
+                    f"LoRA `{outcome.name}` is not the file that {self._path} was made with; the picture will differ."
+                )
+        if recipe.checkpoint_sha256 != self.recipe.checkpoint_sha256:
             return (
                 f"checkpoint `{recipe.checkpoint}` is not the one that made {self._path} "
                 f"(`{self.recipe.checkpoint}`, SHA-256 {self.recipe.checkpoint_sha256[:12]}…); the picture will differ."

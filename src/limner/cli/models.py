@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,6 +44,12 @@ def command(application: Application) -> None:
         for adapter in adapters:
             listing.add_row(adapter["name"], adapter["path"])
         application.show("", listing)
+    if not any(model["default"] for model in models):
+        default = settings.native.model_path or Path(settings.native.model).expanduser()
+        if default.exists():
+            application.say(f"Requests that name no checkpoint use {default}.")
+        else:
+            application.warn(f"Checkpoint `{default}`, which the settings name, is not here. Correct it or add it.")
     application.say(f"Checkpoints go into {settings.native.models_dir}, adapters into {settings.native.adapters_dir}.")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,20 @@ from limner.domain import GenerationRequest
 from limner.errors import LimnerError
 from limner.events import Failed, ImageGenerated, Info, Warned
 from limner.media.pictures import sha256_of
-from limner.media.saving import save_picture
+from limner.media.saving import check_folder, save_picture
 from limner.studio import Studio, raised
 
 AT_ONCE = 16
 """Requests in the engine at a time; the others wait, so that a long file of prompts needs no more memory."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where pictures go. Without a stem they are named after prompt and seed, without a suffix after their format."""
+
+    folder: Path
+    stem: str = ""
+    suffix: str = ""
 
 
 class Painting:
@@ -35,17 +45,14 @@ class Painting:
         application: prints.
         settings: the settings.
         original: the picture to be made again, if any.
-        folder, stem: where pictures go; without a stem they are named after prompt and seed.
+        place: where pictures go.
     """
 
-    def __init__(
-        self, application: Application, settings: Settings, original: Original | None, folder: Path, stem: str | None
-    ) -> None:
+    def __init__(self, application: Application, settings: Settings, original: Original | None, place: Place) -> None:
         self._application = application
         self._settings = settings
         self._original = original
-        self._folder = folder
-        self._stem = stem
+        self._place = place
         self._pictures: list[dict[str, Any]] = []
         self._failures: list[tuple[GenerationRequest, int | None, LimnerError]] = []
         self._warnings: list[str] = []
@@ -54,8 +61,10 @@ class Painting:
     def run(self, requests: list[GenerationRequest]) -> int:
         """Paint them all; the exit code.
 
-        Raises the failure when there was one request and it could not be fulfilled at all.
+        Raises the failure when there was one request and it could not be fulfilled at all, and `StorageError`, before
+        anything is painted, when there is no place for the pictures.
         """
+        check_folder(self._place.folder)
         started = time.monotonic()
         try:
             asyncio.run(self._paint_all(requests))
@@ -79,8 +88,13 @@ class Painting:
     async def _paint_all(self, requests: list[GenerationRequest]) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
         async with self._application.studio(self._settings) as studio:
-            with Display(self._application) as display:
-                await asyncio.gather(*(self._paint(studio, display, gate, request) for request in requests))
+            try:
+                with Display(self._application) as display:
+                    await asyncio.gather(*(self._paint(studio, display, gate, request) for request in requests))
+            except asyncio.CancelledError:
+                # Leaving the studio waits for the step, or the loading, that the engine is in.
+                self._application.say("Stopping after this step.")
+                raise
 
     async def _paint(
         self, studio: Studio, display: Display, gate: asyncio.Semaphore, request: GenerationRequest
@@ -116,8 +130,9 @@ class Painting:
     async def _save(self, event: ImageGenerated) -> None:
         recipe = event.recipe
         image = Image.frombytes("RGB", (event.width, event.height), event.rgb)
-        stem = self._stem or f"{_slug(recipe.request.prompt)}-{recipe.plan.seed}"
-        path = await asyncio.to_thread(save_picture, image, self._folder, stem, recipe, recipe.request.output)
+        place, output = self._place, recipe.request.output
+        stem = place.stem or f"{_slug(recipe.request.prompt)}-{recipe.plan.seed}"
+        path = await asyncio.to_thread(save_picture, image, place.folder, stem, recipe, output, place.suffix)
         if self._original and (difference := self._original.differences(recipe)):
             self._remark(self._warnings, difference)
         self._pictures.append(

@@ -46,4 +46,6 @@ def command(application: Application) -> None:
             application.answer(f"  {row.preset.description}")
         for stage in row.preset.stages:
             application.answer(f"  {stage_line(stage)}")
+    if presets.default not in {row.name for row in rows}:
+        application.warn(f"Preset `{presets.default}`, which the settings name, is not here. Correct it or add it.")
     application.say(f"Presets of your own go into {settings.presets_dir}, as NAME.toml.")

@@ -80,6 +80,7 @@ class LoadedAdapter:
             matched=self.matched,
             total=self.total,
             reason=self.reason,
+            sha256=self.adapter.sha256 if self.adapter else "",
         )
 
 

@@ -27,6 +27,7 @@ class DeviceReport:
     memory_total_bytes: int
     memory_free_bytes: int
     threads: int
+    notes: tuple[str, ...]
     problems: tuple[str, ...]
 
 
@@ -54,6 +55,7 @@ def free_cores() -> int:
 
 def report(places: Places, threads: int | None) -> DeviceReport:
     """What pictures of the default checkpoint would be painted with, and what is in the way."""
+    notes: list[str] = []
     problems: list[str] = []
     device, precision = torch.device("cpu"), dict[str, str]()
     try:
@@ -61,7 +63,7 @@ def report(places: Places, threads: int | None) -> DeviceReport:
         files = find_checkpoint(places.default_model, places.models_dir, places.builtin_dir, places.given)
         chosen = choose_precision(device, places.precision, precision_policy(files))
         precision = chosen.names()
-        problems += chosen.notes
+        notes += chosen.notes
     except LimnerError as error:
         problems.append(error.message)
     if device.type == "cuda":
@@ -71,5 +73,12 @@ def report(places: Places, threads: int | None) -> DeviceReport:
         memory = psutil.virtual_memory()
         free, total, name = memory.available, memory.total, platform.processor() or platform.machine()
     return DeviceReport(
-        str(device), name, precision, int(total), int(free), threads or torch.get_num_threads(), tuple(problems)
+        device=str(device),
+        name=name,
+        precision=precision,
+        memory_total_bytes=int(total),
+        memory_free_bytes=int(free),
+        threads=threads or torch.get_num_threads(),
+        notes=tuple(notes),
+        problems=tuple(problems),
     )

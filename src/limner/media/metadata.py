@@ -29,7 +29,7 @@ from limner.domain import OutputSettings, Recipe
 from limner.errors import InvalidRequest, NotFound
 from limner.media.parameters import ForeignRecipe, parse_parameters, write_parameters
 from limner.media.pictures import opened
-from limner.validation import sentence
+from limner.validation import problems
 
 KEY = "limner"
 FORMAT_VERSION = 1
@@ -85,7 +85,12 @@ def inspect_picture(path: str | Path) -> Recipe | ForeignRecipe:
     """
     path = Path(path)
     with opened(path) as image:
-        ours, theirs = _texts(image)
+        try:
+            ours, theirs = _texts(image)
+        except (OSError, SyntaxError, ValueError, struct.error) as error:
+            raise InvalidRequest(
+                f"What picture `{path}` says of itself is damaged ({error}). Choose another picture.", path=str(path)
+            ) from error
     if ours is not None:
         return _recipe(ours, path)
     if theirs:
@@ -100,7 +105,7 @@ def inspect_picture(path: str | Path) -> Recipe | ForeignRecipe:
 def _recipe(text: str, path: Path) -> Recipe:
     try:
         envelope: object = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The recipe in `{path}` is damaged ({error}). Choose another picture.") from error
     if not isinstance(envelope, dict) or "recipe" not in envelope:
         raise InvalidRequest(f"The recipe in `{path}` is damaged (it holds no recipe). Choose another picture.")
@@ -113,7 +118,8 @@ def _recipe(text: str, path: Path) -> Recipe:
     try:
         return Recipe.model_validate(values["recipe"])
     except ValidationError as error:
-        raise InvalidRequest(sentence(error, f"The recipe in `{path}` is damaged")) from error
+        wrong = ", ".join(f"`{'.'.join(problem.path)}`" for problem in problems(error))
+        raise InvalidRequest(f"The recipe in `{path}` is damaged (see {wrong}). Choose another picture.") from error
 
 
 def _texts(image: Image.Image) -> tuple[str | None, str | None]:

@@ -6,6 +6,7 @@ A picture appears under its name only when every byte is on the disk, and never 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -19,8 +20,10 @@ from limner.media.metadata import encoded
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 
-def save_picture(image: Image.Image, folder: Path, stem: str, recipe: Recipe, output: OutputSettings) -> Path:
-    """Write a picture with its recipe as `folder/stem.png` (or .jpg, .webp); the path that it got.
+def save_picture(
+    image: Image.Image, folder: Path, stem: str, recipe: Recipe, output: OutputSettings, suffix: str = ""
+) -> Path:
+    """Write a picture with its recipe as `folder/stem.png` (or .jpg, .webp, or `suffix`); the path that it got.
 
     Where that name is taken it becomes `stem-2`, `stem-3` and so on. The folder is made when it is missing. Raises
     `StorageError` with the path when the disk is full or the folder cannot be written; nothing half-written stays.
@@ -28,13 +31,32 @@ def save_picture(image: Image.Image, folder: Path, stem: str, recipe: Recipe, ou
     content = encoded(image, recipe, output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _write_new(folder, stem, SUFFIXES[output.format], content)
+        return _write_new(folder, stem, suffix or SUFFIXES[output.format], content)
     except OSError as error:
-        raise StorageError(
-            f"The picture could not be written to {folder} ({error.strerror or error}). "
-            "Check the disk's space and the folder's permissions, or choose another folder with --out.",
-            path=str(folder),
-        ) from error
+        raise _unwritable(folder, error.strerror or str(error)) from error
+
+
+def check_folder(folder: Path) -> None:
+    """Find out, without making anything, whether pictures can go into this folder.
+
+    Raises `StorageError` where they certainly cannot.
+    """
+    try:
+        existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    except OSError as error:
+        raise _unwritable(folder, error.strerror or str(error)) from error
+    if not existing.is_dir():
+        raise _unwritable(folder, f"{existing} is not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _unwritable(folder, os.strerror(errno.EACCES))
+
+
+def _unwritable(folder: Path, reason: str) -> StorageError:
+    return StorageError(
+        f"Pictures cannot be written to {folder} ({reason}). "
+        "Check the disk's space and the folder's permissions, or choose another folder.",
+        path=str(folder),
+    )
 
 
 def _write_new(folder: Path, stem: str, suffix: str, content: bytes) -> Path:

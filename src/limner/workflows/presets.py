@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from limner.domain import MAX_STEPS, CacheSettings, Record, Sampler, Schedule, Side, Stage
 from limner.errors import ConfigError, NotFound
-from limner.validation import sentence
+from limner.validation import sentences
 
 DEFAULT_PRESET = "progressive"
 
@@ -177,4 +177,4 @@ def _load(path: Path, name: str) -> Preset:
     try:
         return Preset.model_validate({"name": name} | values)
     except ValidationError as error:
-        raise ConfigError(f"{sentence(error, f'Preset file {path}')} Correct it.", path=str(path)) from error
+        raise ConfigError(sentences(error, f"Preset file {path}"), path=str(path)) from error

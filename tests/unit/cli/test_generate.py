@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_every_flag_reaches_the_order(terminal: Terminal) -> None:
 def test_the_device_goes_into_the_settings(terminal: Terminal) -> None:
     terminal.run("generate", "a boat", *TINY, "--device", "gpu")
     assert terminal.code == 2
-    assert terminal.err.startswith("error (config): Setting `native.device` (given directly) is 'gpu': ")
+    assert terminal.err.startswith("error (config): Setting `native.device` (given directly) is 'gpu'. ")
 
 
 def test_an_aspect_keeps_the_area(terminal: Terminal) -> None:
@@ -88,6 +89,12 @@ def test_a_file_of_prompts_is_painted_together(terminal: Terminal) -> None:
     assert _timeless(terminal.err) == "2 pictures in 0.0 s\n"
 
 
+def test_a_file_of_prompts_may_begin_with_a_byte_order_mark(terminal: Terminal) -> None:
+    Path("prompts.txt").write_text("# boats\na red boat\n", encoding="utf-8-sig")
+    terminal.run("generate", "--prompts", "prompts.txt", *TINY)
+    assert terminal.out == "a-red-boat-7.png\n"
+
+
 def test_prompts_come_from_stdin_too(terminal: Terminal) -> None:
     terminal.run("generate", "--prompts", "-", *TINY, stdin="a cat\na dog\n")
     assert len(terminal.out.splitlines()) == 2
@@ -99,9 +106,12 @@ def test_nothing_is_overwritten(terminal: Terminal) -> None:
     assert terminal.out == "a-boat-7-2.png\n"
 
 
-@pytest.mark.parametrize(("name", "format"), [("b.jpg", "JPEG"), ("b.jpeg", "JPEG"), ("b.webp", "WEBP")])
-def test_the_name_of_the_file_chooses_the_format(terminal: Terminal, name: str, format: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "format"), [("b.jpg", "JPEG"), ("b.jpeg", "JPEG"), ("b.webp", "WEBP"), ("b.PNG", "PNG")]
+)
+def test_the_name_of_the_file_chooses_the_format_and_is_kept(terminal: Terminal, name: str, format: str) -> None:
     terminal.run("generate", "a boat", *TINY, "--out", f"some/{name}")
+    assert terminal.out == f"some/{name}\n"
     with Image.open(terminal.out.strip()) as image:
         assert image.format == format
 
@@ -136,18 +146,24 @@ def test_json_is_one_object(terminal: Terminal) -> None:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["--size", "100x64"], "error (invalid_request): `width`: 100 is not a multiple of 16 from 64 to 4096.\n"),
-        (["--size", "64x64000"], "error (invalid_request): `height`: 64000 is not a multiple of 16 from 64 to 4096.\n"),
-        (["--steps", "0"], "error (invalid_request): `steps`: Input should be greater than or equal to 1.\n"),
-        (["--steps", "201"], "error (invalid_request): `steps`: Input should be less than or equal to 200.\n"),
-        (["--count", "65"], "error (invalid_request): `count`: Input should be less than or equal to 64.\n"),
-        (["--aspect", "wide"], "error (invalid_request): `aspect_ratio`: String should match pattern "),
-        (["--aspect", "0:1"], "error (invalid_request): Aspect_ratio '0:1' has a zero side.\n"),
-        (["--sampler", "eular"], "error (invalid_request): `sampler`: unknown sampler 'eular'. Choose one of: euler, "),
+        (["--size", "100x64"], "error (invalid_request): `width` is 100. Give a multiple of 16 from 64 to 4096.\n"),
+        (
+            ["--size", "64x64000"],
+            "error (invalid_request): `height` is 64000. Give a multiple of 16 from 64 to 4096.\n",
+        ),
+        (["--steps", "0"], "error (invalid_request): `steps` is 0. Give at least 1.\n"),
+        (["--steps", "201"], "error (invalid_request): `steps` is 201. Give at most 200.\n"),
+        (["--count", "65"], "error (invalid_request): `count` is 65. Give at most 64.\n"),
+        (["--aspect", "wide"], "error (invalid_request): `aspect_ratio` is 'wide'. Give a shape of two numbers "),
+        (["--aspect", "0:1"], "error (invalid_request): `aspect_ratio` is '0:1'. Give a shape of two numbers "),
+        (
+            ["--sampler", "eular"],
+            "error (invalid_request): `sampler` is 'eular'. There is no such sampler. Choose one of: ",
+        ),
         (["--preset", "gone"], "error (not_found): There is no preset `gone`. Choose one of: progressive, single, "),
         (["--lora", "gone"], "error (not_found): There is no adapter `gone`. "),
         (["--model", "gone"], "error (not_found): There is no checkpoint `gone`. Known: fake.\n"),
-        (["--image", "gone.png"], "error (invalid_request): Picture `gone.png` cannot be read (No such file"),
+        (["--image", "gone.png"], "error (invalid_request): Picture `gone.png` cannot be found (No such file"),
         (["--denoise", "0.5"], "error (invalid_request): denoise says how far to leave a reference picture, and there"),
         (["--like", "gone.png"], "error (invalid_request): Picture `gone.png` cannot be found (No such file"),
     ],
@@ -166,6 +182,9 @@ def test_a_wrong_request_is_explained(terminal: Terminal, args: list[str], told:
         (["--prompts", "gone.txt"], "Error: Invalid value for '--prompts': 'gone.txt': No such file or directory\n"),
         (["--prompts", "-"], "Error: Give either a prompt or --prompts, not both.\n"),
         (["--format", "png", "--out", "b.jpg"], "Error: --format png and the name b.jpg contradict each other.\n"),
+        (["--out", "b.gif"], "Error: Pictures of the form .gif are not written. Choose .png, .jpg or .webp.\n"),
+        (["--quality", "50"], "Error: --quality is for JPEG and WebP. Add --format jpeg or --format webp.\n"),
+        (["--lora", ":1"], "Error: Invalid value for '--lora': ':1' has no name in front of the weight.\n"),
         (
             ["--colour", "red"],
             "Error: No such option '--colour'. (Did you mean one of: '--count', '--lora', '--out'?)\n",
@@ -260,11 +279,20 @@ def test_an_adapter_that_does_not_fit_is_a_warning_or_an_error(terminal: Termina
     assert (terminal.code, terminal.err) == (2, f"error (adapter_mismatch): {misfit}\n")
 
 
-def test_a_folder_that_cannot_be_written_is_a_failure(terminal: Terminal) -> None:
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_painted(terminal: Terminal) -> None:
     Path("file").write_text("")
-    terminal.run("generate", "a boat", *TINY, "--out", "file")
+    terminal.run("generate", "a boat", *TINY, "--out", "file/inside")
     assert terminal.code == 1
-    assert terminal.err.startswith("error (storage): The picture could not be written to file (")
+    assert terminal.err.startswith("error (storage): Pictures cannot be written to file/inside (")
+    assert terminal.backend.orders == []
+
+
+def test_a_reference_without_an_end_is_refused_at_once(terminal: Terminal) -> None:
+    os.mkfifo("pipe.png")
+    for path in ("pipe.png", "/dev/zero"):
+        terminal.run("generate", "a boat", *TINY, "--image", path)
+        assert terminal.code == 2
+        assert terminal.err.startswith(f"error (invalid_request): Picture `{path}` is not a file. ")
 
 
 def test_an_interrupt_ends_cleanly(terminal: Terminal) -> None:
@@ -278,7 +306,7 @@ def test_an_interrupt_ends_cleanly(terminal: Terminal) -> None:
     terminal.backend = Interrupted()
     terminal.run("generate", "a boat", *TINY, "--count", "2")
     assert (terminal.code, terminal.out) == (130, "a-boat-7.png\n")
-    assert terminal.err == "1 picture finished before.\nInterrupted.\n"
+    assert terminal.err == "Stopping after this step.\n1 picture finished before.\nInterrupted.\n"
     assert terminal.files == ["a-boat-7.png"]
 
 
@@ -324,6 +352,13 @@ def test_like_with_another_shape_or_preset(terminal: Terminal) -> None:
     _, square, sketch = (order.plans[0] for order in terminal.backend.orders)
     assert [(stage.width, stage.height) for stage in square.stages] == [(208, 192), (384, 384), (768, 768)]
     assert (len(sketch.stages), sketch.seed) == (1, 7)
+
+
+def test_like_keeps_the_format_when_the_quality_is_another(terminal: Terminal) -> None:
+    terminal.run("generate", "a boat", *TINY, "--format", "webp", "--quality", "70")
+    terminal.run("generate", "--like", "a-boat-7.webp", "--quality", "50", "--out", "again")
+    assert (terminal.code, terminal.out) == (0, "again/a-boat-7.webp\n")
+    assert read_recipe("again/a-boat-7.webp").request.output.quality == 50
 
 
 def test_like_refuses_a_wrong_size(terminal: Terminal) -> None:

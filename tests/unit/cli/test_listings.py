@@ -157,8 +157,8 @@ def test_presets_tells_where_each_comes_from(terminal: Terminal) -> None:
         "  One stage at half the size: a quick look at an idea.\n"
         "  336x432 · 12 steps · cfg 2 · euler, simple\n"
         "wrong (FOLDER/home/presets/wrong.toml)\n"
-        "  cannot be used: Preset file FOLDER/home/presets/wrong.toml: `stages.0.width`: "
-        "72 is not a multiple of 16 from 64 to 4096. Correct it.\n"
+        "  cannot be used: Preset file FOLDER/home/presets/wrong.toml: `stages.0.width` is 72. "
+        "Give a multiple of 16 from 64 to 4096.\n"
     )
     assert terminal.err == "Presets of your own go into FOLDER/home/presets, as NAME.toml.\n"
 
@@ -217,6 +217,28 @@ def test_doctor_says_when_the_home_cannot_be_written(
     monkeypatch.setattr("os.access", refuse)
     terminal.run("doctor")
     assert "problem: FOLDER/home cannot be written. Choose another folder with LIMNER_HOME.\n" in terminal.out
+
+
+def test_doctor_names_a_backend_and_a_preset_that_are_not_there(terminal: Terminal, engine: dict[str, Any]) -> None:
+    terminal.run("doctor", "--json", LIMNER_BACKEND="comfy", LIMNER_GENERATION__PRESET="gone")
+    assert terminal.code == 1
+    assert terminal.json["problems"] == [
+        "There is no backend `comfy`. Choose one of: fake, native.",
+        "There is no preset `gone`. Choose one of: progressive, single, sketch.",
+    ]
+
+
+def test_the_lists_say_when_the_default_is_not_among_them(terminal: Terminal, engine: dict[str, Any]) -> None:
+    terminal.backend.name = "native"
+    terminal.run("models", LIMNER_NATIVE__MODEL="gone")
+    assert terminal.err.startswith(
+        "warning: Checkpoint `gone`, which the settings name, is not here. Correct it or add it.\n"
+    )
+    Path("folder").mkdir()
+    terminal.run("models", LIMNER_NATIVE__MODEL_PATH="folder")
+    assert terminal.err.startswith("Requests that name no checkpoint use folder.\n")
+    terminal.run("presets", LIMNER_GENERATION__PRESET="gone")
+    assert terminal.err.startswith("warning: Preset `gone`, which the settings name, is not here. ")
 
 
 def test_a_wrong_setting_ends_every_command(terminal: Terminal) -> None:

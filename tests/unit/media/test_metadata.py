@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from limner.domain import AdapterRequest, OutputSettings
 from limner.errors import InvalidRequest, NotFound
 from limner.media.metadata import encoded, inspect_picture, read_recipe
 from limner.media.parameters import ForeignRecipe
+from limner.media.pictures import open_reference
 from tests.support.records import gradient, recipe
 
 Format = Literal["png", "jpeg", "webp"]
@@ -101,9 +103,10 @@ def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("{", "is damaged (Expecting property name"),
+        ("[" * 100_000, "is damaged (maximum recursion depth exceeded"),
         ("[]", "it holds no recipe"),
         ('{"version": 9, "recipe": {}}', "has version 9, this limner reads version 1. Update limner."),
-        ('{"version": 1, "recipe": {"nonsense": 1}}', "is damaged: `request`: Field required"),
+        ('{"version": 1, "recipe": {"nonsense": 1}}', "is damaged (see `request`, "),
     ],
 )
 def test_a_damaged_recipe_is_refused(tmp_path: Path, text: str, told: str) -> None:
@@ -112,6 +115,29 @@ def test_a_damaged_recipe_is_refused(tmp_path: Path, text: str, told: str) -> No
         read_recipe(path)
     assert str(path) in caught.value.message
     assert told in caught.value.message
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+def test_damaged_exif_is_refused(tmp_path: Path, format: str) -> None:
+    path = tmp_path / "p"
+    gradient().save(path, format, exif=b"Exif\0\0M\t\0*\0\0\0\x08")
+    with pytest.raises((InvalidRequest, NotFound)):
+        inspect_picture(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(format=st.sampled_from(["png", "jpeg", "webp"]), damage=st.data())
+def test_whatever_is_damaged_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, format: str, damage: st.DataObject
+) -> None:
+    content = bytearray(encoded(gradient(), recipe(), OutputSettings.model_validate({"format": format})))
+    for _ in range(damage.draw(st.integers(1, 8))):
+        content[damage.draw(st.integers(0, len(content) - 1))] = damage.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("damaged") / "p"
+    path.write_bytes(content[: damage.draw(st.integers(1, len(content)))])
+    for read in (inspect_picture, open_reference):
+        with contextlib.suppress(InvalidRequest, NotFound):
+            read(path)
 
 
 def test_hostile_xmp_is_not_expanded(tmp_path: Path) -> None:

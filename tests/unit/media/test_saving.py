@@ -12,7 +12,7 @@ import pytest
 from limner.domain import OutputSettings
 from limner.errors import StorageError
 from limner.media.metadata import read_recipe
-from limner.media.saving import save_picture
+from limner.media.saving import check_folder, save_picture
 from tests.support.records import gradient, recipe
 
 
@@ -61,8 +61,8 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path, monkeypatch: py
     with pytest.raises(StorageError) as caught:
         _save(tmp_path)
     assert caught.value.message == (
-        f"The picture could not be written to {tmp_path} (No space left on device). "
-        "Check the disk's space and the folder's permissions, or choose another folder with --out."
+        f"Pictures cannot be written to {tmp_path} (No space left on device). "
+        "Check the disk's space and the folder's permissions, or choose another folder."
     )
     assert caught.value.details == {"path": str(tmp_path)}
     assert list(tmp_path.iterdir()) == []
@@ -78,5 +78,23 @@ def test_a_disk_that_fills_at_the_last_moment_leaves_nothing(tmp_path: Path, mon
 
 def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="could not be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         _save(tmp_path / "file")
+
+
+def test_a_folder_is_checked_without_being_made(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(StorageError, match=r"file is not a folder\)"):
+            check_folder(place)
+
+
+def test_a_folder_without_permission_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object, mode: int) -> bool:
+        return False
+
+    monkeypatch.setattr(os, "access", refuse)
+    with pytest.raises(StorageError, match=r"\(Permission denied\)"):
+        check_folder(tmp_path)

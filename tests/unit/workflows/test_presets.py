@@ -84,13 +84,13 @@ def test_a_folder_that_does_not_exist_is_an_empty_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("[[stages]]\nwidth = 100\nheight = 128", "`stages.0.width`: 100 is not a multiple of 16 from 64 to 4096."),
-        ("[[stages]]\nwidth = 128\nheight = 128\nstepps = 3", "`stages.0.stepps`: is unknown."),
+        ("[[stages]]\nwidth = 100\nheight = 128", "`stages.0.width` is 100. Give a multiple of 16 from 64 to 4096."),
+        ("[[stages]]\nwidth = 128\nheight = 128\nstepps = 3", "`stages.0.stepps` is unknown. Remove it."),
         (
             '[[stages]]\nwidth = 128\nheight = 128\nsampler = "eular"',
-            "`stages.0.sampler`: unknown sampler 'eular'. Choose one of: euler, euler_ancestral, ",
+            "`stages.0.sampler` is 'eular'. There is no such sampler. Choose one of: euler, euler_ancestral, ",
         ),
-        ("description = 'no stages'", "`stages`: Field required."),
+        ("description = 'no stages'", "`stages` is missing. Add it."),
         ("[[stages", "is not valid TOML: "),
     ],
 )
