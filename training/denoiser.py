@@ -85,13 +85,15 @@ def mixture(progress: float) -> list[tuple[float, list[Bucket]]]:
     """Shares of compute per group of sizes.
 
     Windows around things come first: there most tokens show a shape, and a sample costs half as much. Larger pictures
-    follow as the shapes are known.
+    follow as the shapes are known, and have most of the end, where the later stages of a plan are learnt.
     """
     if progress < 0.5:
         return [(0.5, SMALL_WINDOWS), (0.4, SMALL), (0.1, MIDDLE_WINDOWS)]
     if progress < 0.8:
         return [(0.25, SMALL_WINDOWS), (0.4, SMALL), (0.15, MIDDLE_WINDOWS), (0.1, MIDDLE), (0.1, LARGE_WINDOWS)]
-    return [(0.5, SMALL), (0.2, MIDDLE), (0.1, MIDDLE_WINDOWS), (0.12, LARGE_WINDOWS), (0.08, LARGE)]
+    if progress < 0.9:
+        return [(0.5, SMALL), (0.2, MIDDLE), (0.1, MIDDLE_WINDOWS), (0.12, LARGE_WINDOWS), (0.08, LARGE)]
+    return [(0.15, SMALL), (0.2, MIDDLE), (0.1, MIDDLE_WINDOWS), (0.4, LARGE_WINDOWS), (0.15, LARGE)]
 
 
 # --- the network, written for batches of one shape -------------------------------------------------------------------
@@ -303,7 +305,7 @@ def _window(rng: random.Random, centre_px: float, side: int, whole: int) -> int:
 
 def is_refined(rng: random.Random, bucket: Bucket) -> bool:
     """Whether a batch of this size is trained as the later stages of a plan see it; larger pictures mostly are."""
-    return bucket in LARGE_WINDOWS or (bucket not in (*SMALL, *SMALL_WINDOWS) and rng.random() < 0.5)
+    return bucket in LARGE_WINDOWS or (bucket not in (*SMALL, *SMALL_WINDOWS) and rng.random() < 0.75)
 
 
 def sample_times(count: int, low_noise: bool) -> Tensor:
