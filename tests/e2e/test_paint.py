@@ -45,8 +45,22 @@ def test_the_three_stages_of_the_progressive_preset_reach_the_full_size(limner: 
     (told,) = json.loads(done.stdout)["pictures"]
     stages = json.loads(limner("inspect", told["path"], "--json").stdout)["recipe"]["outcome"]
     assert len(stages) == 3
-    assert stages[0]["evaluations"] == 9
-    assert sum(stage["skipped"] for stage in stages) > 0
+    assert [stage["evaluations"] for stage in stages] == [9, 16, 31]
+
+
+def test_easycache_in_a_preset_of_ones_own_skips_evaluations_and_says_how_many(limner: Limner) -> None:
+    presets = limner.folder / "home" / "presets"
+    presets.mkdir(parents=True)
+    (presets / "quick.toml").write_text(
+        "[[stages]]\nwidth = 176\nheight = 224\nsteps = 12\nsampler = 'euler'\n"
+        "cache = {reuse_threshold = 1.0, start_percent = 0.1, end_percent = 0.95}\n",
+        encoding="utf-8",
+    )
+    done = limner("generate", "a red boat", "--preset", "quick", "--seed", "1", "--json", "--out", "out")
+    (told,) = json.loads(done.stdout)["pictures"]
+    (stage,) = json.loads(limner("inspect", told["path"], "--json").stdout)["recipe"]["outcome"]
+    assert stage["evaluations"] == 12
+    assert 0 < stage["skipped"] < 12
 
 
 @pytest.mark.parametrize(

@@ -53,12 +53,14 @@ def find_adapter(name_or_path: str, folders: Sequence[Path]) -> Path:
     Raises `NotFound`, which tells the nearest names.
     """
     names = list_adapters(folders)
-    for key in (name_or_path, name_or_path.removesuffix(SUFFIX)):
-        if key in names:
-            return names[key]
+    if name_or_path in names:
+        return names[name_or_path]
     path = Path(name_or_path).expanduser()
+    # A file that is there goes before a known name with a suffix: `ink.safetensors` here is not the shipped `ink`.
     if path.exists():
         return path
+    if (name := name_or_path.removesuffix(SUFFIX)) in names:
+        return names[name]
     near = difflib.get_close_matches(name_or_path, names, n=3, cutoff=0.4) or sorted(names)[:10]
     known = f"Known: {', '.join(near)}." if near else "None are known yet."
     place = f" Put the file into {folders[0]} or give its path." if folders else " Give its path."

@@ -273,6 +273,7 @@ def test_an_adapter_that_does_not_fit_is_a_warning_or_an_error(terminal: Termina
             "matched": 0,
             "total": 8,
             "reason": "it belongs to another architecture",
+            "sha256": "",
         }
     ]
     terminal.run("generate", "a boat", *TINY, "--lora", "pen.safetensors", "--on-adapter-mismatch", "fail")

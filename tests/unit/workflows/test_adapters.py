@@ -40,6 +40,14 @@ def test_a_path_needs_no_folder(tmp_path: Path) -> None:
     assert find_adapter(str(path), ()) == path
 
 
+def test_a_file_that_is_there_goes_before_a_name_with_a_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = _file(tmp_path / "shipped" / "ink.safetensors")
+    _file(tmp_path / "here" / "ink.safetensors")
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_adapter("ink.safetensors", [shipped.parent]) == Path("ink.safetensors")
+    assert find_adapter("ink", [shipped.parent]) == shipped
+
+
 def test_an_unknown_name_tells_the_nearest(tmp_path: Path) -> None:
     _file(tmp_path / "ink.safetensors")
     with pytest.raises(NotFound) as caught:
