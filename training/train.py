@@ -252,7 +252,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=HERE / "build", help="where states are kept (training/build)")
     parser.add_argument("--workers", type=int, default=2, help="processes that train the denoiser together (2)")
-    parser.add_argument("--denoiser-minutes", type=float, default=120)
+    parser.add_argument("--denoiser-minutes", type=float, default=240)
     parser.add_argument("--decoder-minutes", type=float, default=60)
     parser.add_argument("--ink-minutes", type=float, default=15)
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the result goes (src/limner/weights)")
