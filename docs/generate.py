@@ -1,4 +1,4 @@
-"""Write the pages of `docs/reference/` from the code: commands, settings, errors.
+"""Write the pages of `docs/reference/` from the code: commands, settings, errors, and the OpenAPI document.
 
 `make gen` runs it; a test fails when a page is not what this would write.
 """
@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from inspect import cleandoc
 from pathlib import Path
@@ -17,35 +19,56 @@ from pydantic import BaseModel
 
 from limner.cli import COMMANDS
 from limner.cli import exit_codes as codes
-from limner.config import ALIASES, UNSUPPORTED, describe
+from limner.config import ALIASES, CONFIG_VARIABLE, LOG_VARIABLE, REMOTE_VARIABLE, UNSUPPORTED, describe, load_settings
 from limner.errors import LimnerError
+from limner.server.app import build
+from limner.server.problems import status_of
+from limner.service import Service
 
 FOLDER = Path(__file__).parent / "reference"
+VARIABLES = {
+    CONFIG_VARIABLE: "the settings file",
+    REMOTE_VARIABLE: "`--server` of `limner generate` and `limner jobs`, where that is absent",
+    LOG_VARIABLE: "`--log-level` of `limner serve` and `limner worker`, where that is absent",
+}
 HEAD = "<!-- Written by docs/generate.py; change the code and run `make gen`. -->\n"
 
 
+@cache
 def pages() -> dict[Path, str]:
     """Every generated page and its text."""
     parts = {"command-line.md": _command_line(), "settings.md": _settings(), "errors.md": _errors()}
-    return {FOLDER / name: HEAD + "\n" + "\n".join(lines) + "\n" for name, lines in parts.items()}
+    texts = {name: HEAD + "\n" + "\n".join(lines) + "\n" for name, lines in parts.items()}
+    return {FOLDER / name: text for name, text in (texts | {"openapi.json": _openapi()}).items()}
 
 
 def _command_line() -> Iterator[str]:
     yield "# Commands"
     for name in COMMANDS:
         command: click.Command = import_module(f"limner.cli.{name}").command
-        names = [_argument(param) for param in command.params if isinstance(param, click.Argument)]
-        yield f"\n## limner {name}\n\n```\n{' '.join(['limner', name, '[OPTIONS]', *names])}\n```\n"
-        text, _, examples = cleandoc(command.help or "").partition("\n\n\b\n")
-        yield text
-        if examples:
-            yield f"\n```sh\n{examples}\n```"
-        yield "\n| option | meaning |\n|---|---|"
-        for param in command.params:
-            if isinstance(param, click.Option):
-                yield f"| `{_cell(_spelling(param))}` | {_cell(param.help or '')} |"
+        yield from _command(name, command)
+        if isinstance(command, click.Group):
+            for part in command.commands.values():
+                yield from _command(f"{name} {part.name}", part)
+    yield "\n## Variables that are no settings\n\n| variable | meaning |\n|---|---|"
+    for variable, meaning in VARIABLES.items():
+        yield f"| `{variable}` | {meaning} |"
     yield "\n## Exit codes\n"
     yield cleandoc(codes.__doc__ or "").partition("\n\n")[2]
+
+
+def _command(name: str, command: click.Command) -> Iterator[str]:
+    names = [_argument(param) for param in command.params if isinstance(param, click.Argument)]
+    names = ["COMMAND"] if isinstance(command, click.Group) else ["[OPTIONS]", *names]
+    yield f"\n## limner {name}\n\n```\n{' '.join(['limner', name, *names])}\n```\n"
+    text, _, examples = cleandoc(command.help or "").partition("\n\n\b\n")
+    yield text
+    if examples:
+        yield f"\n```sh\n{examples}\n```"
+    if options := [param for param in command.params if isinstance(param, click.Option) and not param.hidden]:
+        yield "\n| option | meaning |\n|---|---|"
+        for option in options:
+            yield f"| `{_cell(_spelling(option))}` | {_cell(option.help or '')} |"
 
 
 def _argument(param: click.Argument) -> str:
@@ -94,12 +117,13 @@ def _settings() -> Iterator[str]:
 def _errors() -> Iterator[str]:
     yield "# Errors\n"
     yield "Every error has a code that stays the same, says whether trying again makes sense, and what to do next.\n"
-    yield "| code | class | a kind of | again? | exit | message by default |\n|---|---|---|---|---|---|"
+    yield "| code | class | a kind of | again? | HTTP | exit | message by default |\n|---|---|---|---|---|---|---|"
     for kind in _kinds(LimnerError):
         parent = kind.__bases__[0].__name__
         message = " ".join((kind.__doc__ or "").split())
         again = "yes" if kind.retryable else "no"
-        yield f"| `{kind.code}` | `{kind.__name__}` | `{parent}` | {again} | {codes.exit_code_of(kind())} | {message} |"
+        statuses = f"{status_of(kind())} | {codes.exit_code_of(kind())}"
+        yield f"| `{kind.code}` | `{kind.__name__}` | `{parent}` | {again} | {statuses} | {message} |"
 
 
 def _kinds(kind: type[LimnerError]) -> Iterator[type[LimnerError]]:
@@ -107,6 +131,12 @@ def _kinds(kind: type[LimnerError]) -> Iterator[type[LimnerError]]:
         if child.__module__ == LimnerError.__module__:
             yield child
             yield from _kinds(child)
+
+
+def _openapi() -> str:
+    with tempfile.TemporaryDirectory() as home:
+        settings = load_settings({"home": home}, environ={}, folder=Path(home))
+        return json.dumps(build(Service(settings)).openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _range(annotation: Any) -> str:

@@ -6,8 +6,8 @@ which part of it: the drawings know both for free, and the network learns early 
 is (the idea of REPA, Yu et al. 2024, with labels instead of a foreign network's features).
 
 Several processes may train together: each runs for `round_s` seconds, then the weights are averaged in proportion to
-the samples that each has seen (local SGD), so that an uneven machine wastes nothing. Everything resumes from the last
-round.
+the samples that each has seen (local SGD), so that an uneven machine wastes nothing. The budget is time on the
+processor, so that a busy machine does not cut the training short. Everything resumes from the last round.
 """
 
 from __future__ import annotations
@@ -85,15 +85,13 @@ def mixture(progress: float) -> list[tuple[float, list[Bucket]]]:
     """Shares of compute per group of sizes.
 
     Windows around things come first: there most tokens show a shape, and a sample costs half as much. Larger pictures
-    follow as the shapes are known, and have most of the end, where the later stages of a plan are learnt.
+    follow as the shapes are known, and have most of the second half, where the later stages of a plan are learnt.
     """
-    if progress < 0.5:
+    if progress < 0.3:
         return [(0.5, SMALL_WINDOWS), (0.4, SMALL), (0.1, MIDDLE_WINDOWS)]
-    if progress < 0.8:
+    if progress < 0.5:
         return [(0.25, SMALL_WINDOWS), (0.4, SMALL), (0.15, MIDDLE_WINDOWS), (0.1, MIDDLE), (0.1, LARGE_WINDOWS)]
-    if progress < 0.9:
-        return [(0.5, SMALL), (0.2, MIDDLE), (0.1, MIDDLE_WINDOWS), (0.12, LARGE_WINDOWS), (0.08, LARGE)]
-    return [(0.15, SMALL), (0.2, MIDDLE), (0.1, MIDDLE_WINDOWS), (0.4, LARGE_WINDOWS), (0.15, LARGE)]
+    return [(0.2, SMALL), (0.12, MIDDLE_WINDOWS), (0.2, MIDDLE), (0.4, LARGE_WINDOWS), (0.08, LARGE)]
 
 
 # --- the network, written for batches of one shape -------------------------------------------------------------------
@@ -305,7 +303,9 @@ def _window(rng: random.Random, centre_px: float, side: int, whole: int) -> int:
 
 def is_refined(rng: random.Random, bucket: Bucket) -> bool:
     """Whether a batch of this size is trained as the later stages of a plan see it; larger pictures mostly are."""
-    return bucket in LARGE_WINDOWS or (bucket not in (*SMALL, *SMALL_WINDOWS) and rng.random() < 0.75)
+    if bucket in (*SMALL, *SMALL_WINDOWS):
+        return False
+    return bucket in LARGE_WINDOWS or rng.random() < (0.75 if bucket in LARGE else 0.5)
 
 
 def sample_times(count: int, low_noise: bool) -> Tensor:
@@ -390,7 +390,7 @@ def train(
     lr: float = 2e-3,
     tokens_per_step: int = 3072,
 ) -> None:
-    """Train (or go on training) into `folder`/denoiser until `minutes` of training time are used up."""
+    """Train (or go on training) into `folder`/denoiser until each worker has spent `minutes` on its processor."""
     torch.set_num_threads(1)
     if workers > 1:
         dist.init_process_group("gloo", init_method="tcp://127.0.0.1:29517", rank=rank, world_size=workers)
@@ -417,9 +417,9 @@ def train(
     steps = 1000 if own_file.exists() else 0  # without its momentum an optimiser has to warm up again
     captions = Captions(tokenizer, reader, rng)
     while progress.trained_s < budget_s and parent_lives():
-        started, samples, flows, hits = time.monotonic(), 0, [], []
+        started, began, samples, flows, hits = time.monotonic(), time.process_time(), 0, [], []
         while time.monotonic() - started < round_s:
-            done = min(1.0, (progress.trained_s + time.monotonic() - started) / budget_s)
+            done = min(1.0, (progress.trained_s + time.process_time() - began) / budget_s)
             groups = mixture(done)
             bucket = rng.choice(rng.choices([g for _, g in groups], [share for share, _ in groups])[0])
             count = max(1, round(tokens_per_step / bucket.tokens))
@@ -438,8 +438,8 @@ def train(
             if bucket in SMALL:
                 flows.append(flow.item())
                 hits.append(heads.item())
-        total = average_weights(model, samples, workers)
-        progress.trained_s += time.monotonic() - started
+        total, spent_s = average_weights(model, samples, time.process_time() - began, workers)
+        progress.trained_s += spent_s
         progress.samples += total
         progress.rounds += 1
         keep = 0.9 if progress.rounds > 10 else 0.5
@@ -462,16 +462,16 @@ def parent_lives() -> bool:
     return parent is None or parent.is_alive()
 
 
-def average_weights(model: nn.Module, samples: int, workers: int) -> int:
-    """Average the weights of all workers in proportion to their samples; the number of samples of all."""
+def average_weights(model: nn.Module, samples: int, spent_s: float, workers: int) -> tuple[int, float]:
+    """Average the weights of all workers in proportion to their samples; all samples, and the seconds of one worker."""
     if workers == 1:
-        return samples
-    count = torch.tensor(float(samples))
-    dist.all_reduce(count)
+        return samples, spent_s
+    sums = torch.tensor([samples, spent_s], dtype=torch.float64)
+    dist.all_reduce(sums)
     flat = nn.utils.parameters_to_vector(model.parameters()).detach().mul_(samples)
     dist.all_reduce(flat)
-    nn.utils.vector_to_parameters(flat / count, model.parameters())
-    return int(count)
+    nn.utils.vector_to_parameters(flat / sums[0].float(), model.parameters())
+    return int(sums[0]), float(sums[1]) / workers
 
 
 def save_atomically(state: object, path: Path) -> None:

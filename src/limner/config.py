@@ -10,6 +10,7 @@ in the file and in the environment alike. Paths in a file are relative to that f
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 import os
@@ -17,11 +18,20 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -32,6 +42,13 @@ from limner.workflows.presets import DEFAULT_PRESET, StageChanges
 
 PREFIX = "LIMNER_"
 CONFIG_VARIABLE = "LIMNER_CONFIG"
+REMOTE_VARIABLE = "LIMNER_REMOTE"
+"""Not a setting: where the commands with `--server` send to when that is absent."""
+
+LOG_VARIABLE = "LIMNER_LOG_LEVEL"
+"""Not a setting: what `limner serve` and `limner worker` log when `--log-level` is absent."""
+
+NOT_SETTINGS = (CONFIG_VARIABLE, REMOTE_VARIABLE, LOG_VARIABLE)
 FILE_NAME = "limner.toml"
 
 Tree = dict[str, Any]
@@ -46,6 +63,15 @@ ALIASES: dict[str, str] = {
     "generation.guidance_scale": "generation.cfg",
 }
 """Other names for settings, as a `native_image_config.yaml` has them."""
+
+PLAIN_VARIABLES: dict[str, str] = {
+    "HOST": "server.host",
+    "PORT": "server.port",
+    "MAX_FILE_SIZE": "server.max_upload_bytes",
+    "MAX_CONCURRENT_TASKS": "jobs.slots",
+    "TASK_CLEANUP_DAYS": "jobs.cleanup_days",
+}
+"""Environment variables without our prefix that are honoured; ours go before them."""
 
 UNSUPPORTED: dict[str, tuple[bool, str]] = {
     "lora.cache_models": (
@@ -99,6 +125,120 @@ class LoraSettings(_Group):
     )
 
 
+class DatabaseSettings(_Group):
+    """Where jobs are kept."""
+
+    url: str | None = Field(
+        default=None,
+        description="`sqlite:///path` or `postgresql://user:password@host/name`; `limner.db` in the home when absent",
+        examples=["postgresql://limner@db.internal/limner"],
+    )
+
+
+class StorageSettings(_Group):
+    """Where pictures are kept."""
+
+    folder: Path | None = Field(
+        default=None, description="folder of pictures; `pictures` in the home when absent", examples=["/srv/pictures"]
+    )
+    url: str | None = Field(
+        default=None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*/?$",
+        description="`s3://bucket/prefix` keeps pictures in a bucket in place of a folder",
+        examples=["s3://pictures/limner"],
+    )
+    endpoint: str | None = Field(
+        default=None,
+        description="address of the S3-compatible service, as of R2 and MinIO; Amazon's when absent",
+        examples=["https://ACCOUNT.r2.cloudflarestorage.com"],
+    )
+    region: str | None = Field(
+        default=None, min_length=1, description="region of the bucket; `auto` for R2", examples=["eu-central-1"]
+    )
+    access_key_id: str | None = Field(
+        default=None, min_length=1, description="who asks; looked for as the AWS tools do when absent"
+    )
+    secret_access_key: SecretStr | None = Field(
+        default=None, description="belongs to the access key; from the environment only, and never shown"
+    )
+    allow_http: bool = Field(default=False, description="whether the endpoint may be without TLS")
+    timeout_s: float = Field(default=60, ge=1, le=3600, description="seconds that one request to the service may take")
+
+
+class JobSettings(_Group):
+    """How jobs are run."""
+
+    queue: Literal["auto", "table", "procrastinate"] = Field(
+        default="auto",
+        description="how jobs reach workers: `table` (they look into the database), `procrastinate` (PostgreSQL wakes "
+        "them), or `auto`: `procrastinate` on PostgreSQL, `table` on SQLite",
+    )
+    slots: int = Field(default=32, ge=1, le=1000, description="jobs that one worker runs at a time")
+    per_owner: int | None = Field(
+        default=None, ge=1, description="jobs of one owner that may run at a time; no limit when absent", examples=[4]
+    )
+    waiting_limit: int = Field(default=1000, ge=1, description="jobs of one owner that may wait")
+    max_attempts: int = Field(default=3, ge=1, le=20, description="how often a job is begun before it fails")
+    lease_s: float = Field(default=20.0, ge=1, le=600, description="seconds after which a silent worker loses its jobs")
+    cleanup_days: float = Field(
+        default=0, ge=0, description="days after which ended jobs and their pictures are removed; 0 keeps them"
+    )
+
+
+class WebhookSettings(_Group):
+    """Messages to the addresses that jobs name as their `webhook`."""
+
+    secret: SecretStr | None = Field(
+        default=None,
+        description="signs messages: `whsec_` and base64 of 24 to 64 bytes; from the environment only",
+        examples=["whsec_…"],
+    )
+    allow_private: bool = Field(
+        default=False, description="whether addresses of this machine and of private networks may be told as well"
+    )
+
+    @field_validator("secret", mode="after")
+    @classmethod
+    def _is_of_the_standard_form(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            prefix, mark, text = secret.get_secret_value().partition("whsec_")
+            try:
+                key = base64.b64decode(text, validate=True)
+            except ValueError as error:
+                raise ValueError("Write `whsec_` and base64 of 24 to 64 random bytes") from error
+            if prefix or not mark or not 24 <= len(key) <= 64:
+                raise ValueError("Write `whsec_` and base64 of 24 to 64 random bytes")
+        return secret
+
+
+class ServerSettings(_Group):
+    """The HTTP server."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(default=9000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    open: bool = Field(
+        default=False, description="whether others than this machine may use the server, which has no accounts yet"
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="origins of web pages that may use the server", examples=[["https://studio.example"]]
+    )
+    max_upload_bytes: int = Field(default=10 * 2**20, ge=1024, description="largest upload in bytes")
+    link_ttl_s: float = Field(default=3600, ge=1, description="seconds that a signed link works")
+    secret: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="signs links, the same on all servers of a database; from the environment only; made when absent",
+        examples=["at least 32 random characters"],
+    )
+    url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
+        description="address under which others reach the server, for links in webhooks; host and port when absent",
+        examples=["https://limner.example"],
+    )
+    workers: int = Field(default=1, ge=0, le=64, description="worker processes that the server starts and looks after")
+
+
 def _default_home() -> Path:
     return platformdirs.user_data_path("limner", appauthor=False)
 
@@ -110,13 +250,29 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default_factory=_default_home,
-        description="folder of checkpoints, adapters and presets; the platform's user data folder when absent",
+        description="folder of checkpoints, adapters and presets, and of jobs and pictures unless other settings say "
+        "otherwise; the platform's user data folder when absent",
         examples=["~/limner"],
     )
     backend: str = Field(default="native", min_length=1, description="backend for requests that name none")
     native: NativeSettings = Field(default=NativeSettings(), validate_default=True, description="limner's own engine")
     generation: GenerationSettings = Field(default=GenerationSettings(), description="defaults of pictures")
     lora: LoraSettings = Field(default=LoraSettings(), description="defaults of adapters")
+    server: ServerSettings = Field(default=ServerSettings(), description="the HTTP server")
+    webhooks: WebhookSettings = Field(default=WebhookSettings(), description="messages to the addresses of jobs")
+    jobs: JobSettings = Field(default=JobSettings(), description="how jobs are run")
+    database: DatabaseSettings = Field(default=DatabaseSettings(), description="where jobs are kept")
+    storage: StorageSettings = Field(default=StorageSettings(), description="where pictures are kept")
+
+    @property
+    def database_url(self) -> str:
+        """The address of the database."""
+        return self.database.url or f"sqlite:///{(self.home / 'limner.db').absolute()}"
+
+    @property
+    def pictures_dir(self) -> Path:
+        """The folder of stored pictures."""
+        return self.storage.folder or self.home / "pictures"
 
     @property
     def presets_dir(self) -> Path:
@@ -168,6 +324,11 @@ def load_settings(
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
     layers = [_Layer("given directly", _plain(flags or {})), _environment_layer(environ)]
+    layers += [
+        _Layer(f"environment variable {name}", _nested(setting, environ[name]))
+        for name, setting in PLAIN_VARIABLES.items()
+        if environ.get(name)
+    ]
     path = _config_path(layers, environ, folder)
     if path is not None:
         layers.append(_file_layer(path))
@@ -224,6 +385,12 @@ class _LayerSource(PydanticBaseSettingsSource):
         return self._tree
 
 
+def _nested(setting: str, value: object) -> Tree:
+    tree: Tree = {}
+    _put(tree, tuple(setting.split(".")), value, setting)
+    return tree
+
+
 def _plain(tree: Mapping[str, Any]) -> Tree:
     present = ((str(key), value) for key, value in tree.items() if value is not None)
     return {key: _plain(cast(Tree, value)) if isinstance(value, Mapping) else value for key, value in present}
@@ -232,7 +399,7 @@ def _plain(tree: Mapping[str, Any]) -> Tree:
 def _environment_layer(environ: Mapping[str, str]) -> _Layer:
     tree: Tree = {}
     for variable, text in environ.items():
-        if not variable.upper().startswith(PREFIX) or variable.upper() == CONFIG_VARIABLE or not text:
+        if not variable.upper().startswith(PREFIX) or variable.upper() in NOT_SETTINGS or not text:
             continue
         value: object = text
         if text.lstrip().startswith("{"):
@@ -276,6 +443,9 @@ def _file_layer(path: Path) -> _Layer:
     for setting, field in describe():
         owner, _, name = setting.rpartition(".")
         node = _Layer(source, tree).find(tuple(owner.split("."))) if owner else tree
+        if _is_secret(field) and isinstance(node, dict) and name in node:
+            variable = PREFIX + setting.replace(".", "__").upper()
+            raise ConfigError(f"Setting `{setting}` ({source}) is a secret. Put it into the variable {variable}.")
         if isinstance(node, dict) and _is_path(field) and isinstance(cast(Tree, node).get(name), str):
             values = cast(Tree, node)
             values[name] = path.parent.resolve() / Path(values[name]).expanduser()
@@ -352,6 +522,10 @@ def _truth(value: object, setting: str, where: str) -> bool:
 
 def _is_path(field: FieldInfo) -> bool:
     return field.annotation is Path or Path in getattr(field.annotation, "__args__", ())
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return SecretStr in getattr(field.annotation, "__args__", ())
 
 
 def _explained(error: ValidationError, layers: list[_Layer]) -> str:

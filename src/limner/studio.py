@@ -16,6 +16,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -26,9 +27,9 @@ from limner.config import Settings, load_settings
 from limner.domain import GenerationRequest, Plan, Recipe, Reference
 from limner.errors import BackendError, ConfigError, InvalidRequest, LimnerError, NotFound, Unsupported
 from limner.events import Done, Event, Failed, ImageGenerated, Info, Warned
-from limner.media.pictures import fit, open_reference, sha256_of
+from limner.media.pictures import fit, fit_mask, open_mask, open_reference, require_same_shape, sha256_of
 from limner.ports import Backend, Capabilities, Order
-from limner.workflows.adapters import resolve_adapters, shipped_adapters
+from limner.workflows.adapters import list_adapters, resolve_adapters, shipped_adapters, trigger_of
 from limner.workflows.plans import make_plans
 from limner.workflows.presets import Preset, Presets
 
@@ -132,6 +133,17 @@ class Studio:
         """What can be asked of a backend, the configured one when none is named."""
         return self.backend(backend or self.settings.backend).capabilities()
 
+    def abilities(self, name: str) -> Capabilities:
+        """What can be asked of a backend, without starting an engine: of `native` all but its checkpoints.
+
+        Raises as `backend` does, and whatever a backend of another package raises.
+        """
+        if self._only is None and name == "native":
+            from limner.backends.native import abilities
+
+            return abilities(self.settings.native)
+        return self.backend(name).capabilities()
+
     def backend(self, name: str) -> Backend:
         """The backend of that name, made when it is asked for first. May take seconds, since it imports the engine.
 
@@ -144,24 +156,80 @@ class Studio:
                 self._backends[name] = _make(name, self.settings)
             return self._backends[name]
 
+    def made(self, name: str) -> Backend | None:
+        """The backend of that name if it was made already; never makes one."""
+        return self._only or self._backends.get(name)
+
     def backend_of(self, request: GenerationRequest) -> str:
         """The name of the backend that a request will go to."""
         return request.backend if "backend" in request.model_fields_set else self.settings.backend
 
-    def _order(self, request: GenerationRequest, backend: Backend) -> Order:
-        folders = [path for path in (self.settings.native.adapters_dir, shipped_adapters()) if path]
-        adapters, adapter_files = resolve_adapters(request.adapters, folders)
-        # Opened first: what is no picture, or has no end, must not be read for its SHA-256.
-        opened = [open_reference(reference.path) for reference in request.references]
+    def adapters(self) -> list[dict[str, str]]:
+        """The adapters that a request may name, with their trigger words."""
+        return [{"name": name, "trigger": trigger_of(path)} for name, path in sorted(self.adapter_files().items())]
+
+    def adapter_files(self) -> dict[str, Path]:
+        """Name to file of the adapters that a request may name."""
+        return list_adapters(self._adapter_folders())
+
+    def planned(self, request: GenerationRequest) -> tuple[GenerationRequest, tuple[Plan, ...]]:
+        """The request with adapters, references and backend resolved, and its plans with every number fixed.
+
+        Needs no backend and no device. Raises `RequestError` for what cannot be fulfilled whatever the backend.
+        """
+        adapters, _ = resolve_adapters(request.adapters, self._adapter_folders())
+        for reference in request.references:
+            if reference.path is not None:
+                # Opened first: what is no picture, or has no end, must not be read for its SHA-256.
+                open_reference(reference.path)
         references = tuple(_checked(reference) for reference in request.references)
-        resolved = {"adapters": adapters, "references": references, "backend": backend.name}
+        resolved: dict[str, object] = {"adapters": adapters, "references": references}
+        resolved["backend"] = self.backend_of(request)
+        if request.mask:
+            if request.mask.path is not None:
+                open_mask(request.mask.path)
+            resolved["mask"] = _checked(request.mask)
         request = request.model_copy(update=resolved)
         preset = Preset(name="stages", stages=request.stages) if request.stages else self.presets.get(request.preset)
-        plans = make_plans(request, preset, default_seed_source=lambda: secrets.randbits(64))
+        return request, make_plans(request, preset, default_seed_source=lambda: secrets.randbits(53))
+
+    def order(
+        self,
+        request: GenerationRequest,
+        plans: tuple[Plan, ...],
+        backend: Backend,
+        reference: Image.Image | None = None,
+        mask: Image.Image | None = None,
+    ) -> Order:
+        """What the backend is handed for a planned request; `reference` and `mask` when they are no files here."""
+        _, adapter_files = resolve_adapters(request.adapters, self._adapter_folders())
         _check(request, plans, backend)
-        first = plans[0].stages[0]
-        reference = fit(opened[0], first.width, first.height) if opened else None
-        return Order(request=request, plans=plans, reference=reference, adapter_files=adapter_files)
+        kept = None
+        if request.references:
+            path = request.references[0].path
+            reference = reference or (open_reference(path) if path else None)
+            if request.mask and request.mask.path:
+                mask = open_mask(request.mask.path)
+        if reference and mask:
+            mask, kept = _masked(mask, reference, plans[0].width, plans[0].height)
+        if reference:
+            first = plans[0].stages[0]
+            # Where a part is kept, the picture is cut to the last stage's shape; earlier stages see all of that.
+            reference = (
+                kept.resize((first.width, first.height), Image.Resampling.LANCZOS)
+                if kept
+                else fit(reference, first.width, first.height)
+            )
+        return Order(
+            request=request, plans=plans, reference=reference, adapter_files=adapter_files, mask=mask, kept=kept
+        )
+
+    def _order(self, request: GenerationRequest, backend: Backend) -> Order:
+        request, plans = self.planned(request)
+        return self.order(request.model_copy(update={"backend": backend.name}), plans, backend)
+
+    def _adapter_folders(self) -> list[Path]:
+        return [path for path in (self.settings.native.adapters_dir, shipped_adapters()) if path]
 
 
 def presets_of(settings: Settings) -> Presets:
@@ -179,6 +247,11 @@ def presets_of(settings: Settings) -> Presets:
 def backend_names() -> list[str]:
     """The names of all backends that are installed."""
     return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
+
+def offered_backends(default: str) -> list[str]:
+    """The backends that people choose from: without `fake`, which is for tests, unless it is the default."""
+    return [name for name in backend_names() if name != FakeBackend.name or name == default]
 
 
 def raised(failure: Failed) -> LimnerError:
@@ -236,9 +309,26 @@ def _check(request: GenerationRequest, plans: tuple[Plan, ...], backend: Backend
         raise Unsupported(f"Backend `{backend.name}` cannot use adapters. Leave them out or choose another backend.")
     if request.references and not able.references:
         raise Unsupported(f"Backend `{backend.name}` cannot start from a picture. Leave it out or choose another one.")
+    if request.mask and not able.masks:
+        raise Unsupported(
+            f"Backend `{backend.name}` cannot keep a part of a picture. Leave the mask out or choose another backend."
+        )
+
+
+def _masked(
+    mask: Image.Image, reference: Image.Image, width: int, height: int
+) -> tuple[Image.Image, Image.Image] | tuple[None, None]:
+    """Mask and picture at the size of the finished one; neither where the mask keeps nothing."""
+    require_same_shape(mask.size, reference.size)
+    mask = fit_mask(mask, width, height)
+    if mask.getextrema() == (255, 255):
+        return None, None
+    return mask, fit(reference, width, height)
 
 
 def _checked(reference: Reference) -> Reference:
+    if reference.path is None:
+        return reference
     actual = sha256_of(reference.path)
     if reference.sha256 and reference.sha256.lower() != actual:
         raise InvalidRequest(

@@ -6,7 +6,7 @@ Pydantic's own report is for programmers. This module knows no record in particu
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -33,10 +33,23 @@ def problems(error: ValidationError) -> list[Problem]:
 
     A list whose items are wrong is also said to be too short; such complaints on the surroundings are left out.
     """
-    found = [
-        Problem(tuple(str(part) for part in item["loc"]), item["input"], _remedy(item))
-        for item in error.errors(include_url=False)
-    ]
+    return _problems(error.errors(include_url=False))
+
+
+def explained(items: Sequence[ErrorDetails], skip: int = 0) -> str:
+    """As `sentences`, from pydantic's own items; so many first parts of each path are left out."""
+    short: list[ErrorDetails] = [{**item, "loc": item["loc"][skip:]} for item in items]
+    return " ".join(_sentences(problem) for problem in _problems(short))
+
+
+def by_field(items: Sequence[ErrorDetails], skip: int = 0) -> dict[str, str]:
+    """As `explained`, but each complaint by the path of its value, such as `stages.0.width`; without those on none."""
+    short: list[ErrorDetails] = [{**item, "loc": item["loc"][skip:]} for item in items]
+    return {".".join(problem.path): _sentences(problem) for problem in _problems(short) if problem.path}
+
+
+def _problems(items: Sequence[ErrorDetails]) -> list[Problem]:
+    found = [Problem(tuple(str(part) for part in item["loc"]), item.get("input"), _remedy(item)) for item in items]
     inner = {problem.path[:n] for problem in found for n in range(len(problem.path))}
     return [problem for problem in found if problem.path not in inner or not problem.path]
 

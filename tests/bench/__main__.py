@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from tests.bench import cpu, cuda, process
+from tests.bench import cpu, cuda, process, service
 from tests.bench.report import Measurement, write_page
 
 BUILTIN = Path("src/limner/weights/sketchbook")
@@ -37,6 +37,11 @@ def main() -> None:
         "overhead": cpu.overhead,
         "cold": process.cold_start,
         "memory": process.peak_memory,
+        "start": service.start,
+        "accept": service.accept,
+        "listing": service.listing,
+        "subscribers": service.subscribers,
+        "service": service.through_the_server,
     }
     if torch.cuda.is_available():
         benches["full_size"] = cuda.full_size
@@ -51,9 +56,12 @@ def main() -> None:
     folder = Path("tests/bench/results")
     folder.mkdir(parents=True, exist_ok=True)
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    (folder / "latest.json").write_text(
-        json.dumps({"machine": machine, "results": [m.as_dict() for m in results]}, indent=1)
-    )
+    latest = folder / "latest.json"
+    if arguments.only and latest.exists():
+        # What was not measured now stays as it was measured last.
+        kept = {row["what"]: Measurement(**row) for row in json.loads(latest.read_text())["results"]}
+        results = list((kept | {measured.what: measured for measured in results}).values())
+    latest.write_text(json.dumps({"machine": machine, "results": [m.as_dict() for m in results]}, indent=1))
     if arguments.write:
         write_page(Path("docs/performance.md"), machine, results)
 

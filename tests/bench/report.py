@@ -41,8 +41,9 @@ def write_page(path: Path, machine: str, results: list[Measurement]) -> None:
             [
                 "# Performance",
                 "",
-                "Written by `make bench` (`python -m tests.bench --write`). Both sides of a comparison ran in turns in",
-                "one process on the same weights; a ratio below 1 means that limner took less time.",
+                "Written by `make bench` (`python -m tests.bench --write`). Both sides of a comparison ran in turns on",
+                "the same weights, in one process where no server is measured; a ratio below 1 means that limner took",
+                "less time. What a later run left out stays as it was measured last, perhaps on an earlier checkpoint.",
                 "",
                 f"Machine: {machine}.",
                 "",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from limner.events import Done, Event, ImageGenerated, Preview, Progress, StageU
 from limner.ports import Backend, Order
 from limner.workflows.plans import make_plans, replayed
 from limner.workflows.presets import Preset
+from tests.support.records import gradient
 
 TWO_STAGES = {
     "name": "contract",
@@ -32,10 +34,11 @@ TWO_STAGES = {
 }
 
 
-def order(reference: Image.Image | None = None, **fields: Any) -> Order:
-    """An order for one small picture in two stages."""
+def order(reference: Image.Image | None = None, shape: Image.Image | None = None, **fields: Any) -> Order:
+    """An order for one small picture in two stages; `shape` is its mask, over the reference at the second's size."""
     request = GenerationRequest.model_validate({"prompt": "a red boat", "seed": 7} | fields)
-    return order_of(request, reference)
+    wanted = order_of(request, reference)
+    return replace(wanted, mask=shape, kept=reference.resize((64, 96))) if reference and shape else wanted
 
 
 def order_of(request: GenerationRequest, reference: Image.Image | None = None) -> Order:
@@ -166,13 +169,26 @@ class BackendContract:
         assert "info" in [event.type for event in events]
 
     async def test_a_reference_picture_changes_the_result(self, backend: Backend) -> None:
-        if not backend.capabilities().references:
-            pytest.skip("this backend starts from nothing only")
         fields: dict[str, Any] = {"references": [{"path": "any.png"}], "denoise": 0.5}
         red = Image.new("RGB", (64, 64), "red")
         blue = Image.new("RGB", (64, 64), "blue")
         pictures = [images(await run(backend, order(reference, **fields)))[0].rgb for reference in (red, blue)]
         assert pictures[0] != pictures[1]
+
+    async def test_a_mask_keeps_what_is_black_and_white_is_painted_as_without_it(self, backend: Backend) -> None:
+        fields: dict[str, Any] = {"references": [{"path": "any.png"}], "denoise": 0.5}
+        reference = gradient(64, 64)
+        plain = images(await run(backend, order(reference, **fields)))[0].rgb
+        masked = fields | {"mask": {"path": "mask.png"}}
+        white, black, right = (Image.new("L", (64, 96), shade) for shade in (255, 0, 0))
+        right.paste(255, (48, 0, 64, 96))
+        orders = [order(reference, shape, **masked) for shape in (white, black, right)]
+        found = [images(await run(backend, wanted))[0].rgb for wanted in orders]
+        kept = reference.resize((64, 96))
+        assert found[:2] == [plain, kept.tobytes()]
+        mixed = Image.frombytes("RGB", (64, 96), found[2])
+        assert mixed.crop((0, 0, 32, 96)).tobytes() == kept.crop((0, 0, 32, 96)).tobytes()
+        assert mixed.crop((48, 0, 64, 96)).tobytes() != kept.crop((48, 0, 64, 96)).tobytes()
 
     def test_capabilities_name_what_there_is(self, backend: Backend) -> None:
         able = backend.capabilities()

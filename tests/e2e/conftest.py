@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+
+def _heed_interrupts() -> None:
+    """Undo what a shell does to the processes that it puts into the background: they ignore Ctrl+C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class Limner:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509  # it touches nothing that a thread might hold
         )
 
     def __call__(self, *arguments: str | Path, expect: int = 0) -> subprocess.CompletedProcess[str]:

@@ -108,6 +108,22 @@ def test_a_reference_picture_decides_the_composition(limner: Limner) -> None:
     assert np.abs(found - np.array([250, 192, 208])).max() < 25
 
 
+def test_a_mask_changes_its_part_of_the_picture_and_nothing_else(limner: Limner) -> None:
+    Image.new("RGB", (176, 224), (250, 192, 208)).save(limner.folder / "pink.png")
+    mask = Image.new("L", (176, 224))
+    mask.paste(255, (32, 48, 144, 176))
+    mask.save(limner.folder / "mask.png")
+    limner(
+        *("generate", "a big green apple on a pink background", *SMALL, "--image", "pink.png"),
+        *("--mask", "mask.png", "--denoise", "1", "--out", "out"),
+    )
+    found = pixels(the_picture(limner.folder / "out"))
+    inside = found[56:168, 40:136]
+    assert ((inside[..., 1] - inside[..., 0]) > 40).mean() > 0.1
+    found[40:184, 24:152] = (250, 192, 208)
+    assert (found == (250, 192, 208)).all()
+
+
 def test_the_ink_adapter_is_applied_in_full_and_changes_the_picture(limner: Limner) -> None:
     limner("generate", "a red apple on a white background", *SMALL, "--out", "plain")
     done = limner("generate", "a red apple on a white background", *SMALL, "--lora", "ink:1", "--json", "--out", "ink")

@@ -6,15 +6,21 @@ import ast
 import re
 import shlex
 import tomllib
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import click
 import generate
 import pytest
+from standardwebhooks import Webhook
 
 import limner
 from limner.cli.application import Application
 from limner.config import load_settings
+from limner.service import storage_of
+from limner.storage.s3 import S3Storage
 from limner.workflows.presets import Presets
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -51,7 +57,10 @@ def test_every_command_is_understood(page: Path, tmp_path: Path, monkeypatch: py
     commands = _commands(page.read_text(encoding="utf-8"))
     assert len(commands) > 5
     for name, *arguments in (shlex.split(command)[1:] for command in commands):
-        with import_module(f"limner.cli.{name}").command.make_context(name, arguments, obj=Application()):
+        command: click.Command = import_module(f"limner.cli.{name}").command
+        if isinstance(command, click.Group):
+            command, *arguments = command.commands[arguments[0]], *arguments[1:]
+        with command.make_context(name, arguments, obj=Application()):
             pass
 
 
@@ -84,6 +93,31 @@ def test_the_examples_of_settings_are_valid(tmp_path: Path, language: str) -> No
     (tmp_path / f"limner.{language}").write_text(text, encoding="utf-8")
     settings = load_settings(environ={"LIMNER_CONFIG": f"limner.{language}"}, folder=tmp_path)
     assert settings.native.device == "cuda"
+
+
+@pytest.mark.parametrize("text", _examples("08-jobs-and-queue.md", "toml"))
+def test_the_examples_of_databases_and_storages_are_valid(tmp_path: Path, text: str) -> None:
+    (tmp_path / "limner.toml").write_text(text, encoding="utf-8")
+    secret = {"LIMNER_STORAGE__SECRET_ACCESS_KEY": "s"} if "access_key_id" in text else {}
+    storage = storage_of(load_settings(environ=secret, folder=tmp_path))
+    assert isinstance(storage, S3Storage)
+
+
+def test_the_example_of_a_webhook_believes_what_is_signed_and_nothing_else() -> None:
+    (example,) = [text for text in _examples("09-http.md", "python") if "webhook" in text]
+    found: dict[str, Any] = {}
+    exec(example, found)
+    secret, body, now = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", '{"type": "job.completed"}', datetime.now(UTC)
+
+    def believed(when: datetime, content: str = body, key: str = secret) -> bool:
+        signature = f"v1,AAAA {Webhook(key).sign('msg_1', when, body)}"
+        headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(when.timestamp()))}
+        return found["is_from_limner"](secret, headers | {"webhook-signature": signature}, content.encode())
+
+    assert believed(now)
+    assert not believed(now, content=body.replace("completed", "failed"))
+    assert not believed(now, key="whsec_" + "A" * 32)
+    assert not believed(now - timedelta(hours=1))
 
 
 def test_the_version_is_the_changelogs_or_still_unreleased() -> None:

@@ -6,11 +6,13 @@ import asyncio
 import json
 import struct
 from contextlib import aclosing
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from limner import studio as studio_module
 from limner.backends.fake import FakeBackend
@@ -112,6 +114,37 @@ async def test_another_picture_in_the_references_place_is_refused(tmp_path: Path
 async def test_a_missing_reference_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="Check the path"):
         await _order(tmp_path, references=[{"path": str(tmp_path / "gone.png")}])
+
+
+async def test_a_mask_and_what_it_keeps_come_at_the_size_of_the_finished_picture(tmp_path: Path) -> None:
+    cat, mask = tmp_path / "cat.png", tmp_path / "mask.png"
+    gradient(672, 864).save(cat)
+    half = Image.new("L", (336, 432))
+    half.paste(255, (168, 0, 336, 432))
+    half.save(mask)
+    fields: dict[str, Any] = {"preset": "progressive", "width": None, "height": None}
+    fields |= {"references": [{"path": str(cat)}], "mask": {"path": str(mask)}}
+    order = await _order(tmp_path, **fields)
+    assert (order.mask.size, order.reference.size) == ((672, 864), (176, 224))
+    assert order.kept.tobytes() == gradient(672, 864).tobytes()
+    assert [order.mask.getpixel((x, 400)) for x in (300, 370)] == [0, 255]
+    assert len(order.request.mask.sha256) == 64
+    Image.new("L", (336, 432), "white").save(mask)
+    whole, plain = await _order(tmp_path, **fields), await _order(tmp_path, **fields | {"mask": None})
+    assert (whole.mask, whole.kept) == (None, None)
+    assert whole.reference.tobytes() == plain.reference.tobytes()
+
+
+async def test_a_mask_that_does_not_go_with_the_picture_is_refused(tmp_path: Path) -> None:
+    gradient().save(tmp_path / "cat.png")
+    gradient(64, 64).save(tmp_path / "mask.png")
+    mask: dict[str, Any] = {"path": str(tmp_path / "mask.png")}
+    with pytest.raises(InvalidRequest, match="The mask is 64x64, the reference picture 64x48"):
+        await _order(tmp_path, references=[{"path": str(tmp_path / "cat.png")}], mask=mask)
+    with pytest.raises(InvalidRequest, match="its SHA-256 differs"):
+        await _order(tmp_path, references=[{"path": str(tmp_path / "cat.png")}], mask=mask | {"sha256": "0" * 64})
+    with pytest.raises(ValueError, match="there is no picture"):
+        await _order(tmp_path, mask=mask)
 
 
 # --- adapters
@@ -245,6 +278,17 @@ async def test_what_a_backend_cannot_do_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(Unsupported, match=told):
             await studio.generate(_request(**fields))
+
+
+async def test_a_backend_that_paints_whole_pictures_only_refuses_a_mask(tmp_path: Path) -> None:
+    class Whole(FakeBackend):
+        def capabilities(self) -> Capabilities:
+            return replace(super().capabilities(), masks=False)
+
+    gradient().save(tmp_path / "cat.png")
+    file = {"path": str(tmp_path / "cat.png")}
+    with pytest.raises(Unsupported, match="cannot keep a part of a picture"):
+        await _studio(tmp_path, Whole()).generate(_request(references=[file], mask=file))
 
 
 async def test_backends_are_made_once_and_closed_with_the_studio(tmp_path: Path) -> None:

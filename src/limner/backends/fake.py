@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import io
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Mapping
 from importlib.metadata import version
 
@@ -18,7 +19,7 @@ from PIL import Image, ImageChops, ImageOps
 from limner.domain import SAMPLERS, SCHEDULES, AdapterOutcome, AdapterStatus, Plan, Recipe, StageOutcome
 from limner.errors import AdapterMismatch, LimnerError, NotFound
 from limner.events import Done, Event, Failed, ImageGenerated, Info, Preview, Progress, StageUpdate, Warned
-from limner.ports import Capabilities, Order
+from limner.ports import Capabilities, HeldModel, Order
 
 
 class FakeBackend:
@@ -49,10 +50,14 @@ class FakeBackend:
         """Every order that it was given, for tests."""
         self.cancelled = 0
         """How many orders were closed before their end."""
+        self._held: dict[str, float] = {}
+        self._running: Counter[str] = Counter()
 
     def capabilities(self) -> Capabilities:
         """Everything that a request can ask for."""
-        return Capabilities(self._models, SAMPLERS, SCHEDULES, previews=True, adapters=True, references=True)
+        return Capabilities(
+            self._models, SAMPLERS, SCHEDULES, previews=True, adapters=True, references=True, masks=True
+        )
 
     async def run(self, order: Order) -> AsyncGenerator[Event, None]:
         """Paint an order, one picture after the other."""
@@ -62,6 +67,8 @@ class FakeBackend:
         adapters = self._adapters(order)
         done = failed = 0
         ended = False
+        self._running[checkpoint] += 1
+        self._held[checkpoint] = time.time()
         try:
             for event in _remarks(order, adapters):
                 yield event
@@ -82,15 +89,38 @@ class FakeBackend:
             yield Done(status=status, images=done, failed=failed, duration_s=round(time.monotonic() - started, 3))
         finally:
             self.cancelled += not ended
+            self._running[checkpoint] -= 1
+            self._held[checkpoint] = time.time()
+
+    def loaded(self) -> dict[str, HeldModel]:
+        """The checkpoints that it was given orders for, or told to load; each pretends to hold a kilobyte."""
+        return {
+            name: HeldModel({"transformer": 1024}, idle_since=None if self._running[name] else used_at)
+            for name, used_at in self._held.items()
+        }
+
+    async def load(self, name: str) -> None:
+        """Pretend to have a checkpoint in memory."""
+        self._require(name)
+        self._held[name] = time.time()
+
+    async def unload(self, name: str) -> None:
+        """Pretend no longer to have it, when its orders have ended."""
+        while self._running[name]:  # noqa: ASYNC110  # nobody waits for long where nothing is painted
+            await asyncio.sleep(self._step_s or 0.001)
+        self._held.pop(name, None)
 
     async def aclose(self) -> None:
         """Nothing to give back."""
 
     def _checkpoint(self, order: Order) -> str:
         name = order.request.model or self._models[0]
+        self._require(name)
+        return name
+
+    def _require(self, name: str) -> None:
         if name not in self._models:
             raise NotFound(f"There is no checkpoint `{name}`. Known: {', '.join(self._models)}.", name=name)
-        return name
 
     def _adapters(self, order: Order) -> tuple[AdapterOutcome, ...]:
         outcomes: list[AdapterOutcome] = []
@@ -179,7 +209,8 @@ def _gradient(order: Order, plan: Plan, checkpoint: str) -> Image.Image:
     size = (plan.width, plan.height)
     down = Image.linear_gradient("L")
     grey = ImageChops.add(down, down.rotate(90), scale=2).resize(size)
-    return ImageOps.colorize(grey, (dark[0], dark[1], dark[2]), (light[0], light[1], light[2]))
+    painted = ImageOps.colorize(grey, (dark[0], dark[1], dark[2]), (light[0], light[1], light[2]))
+    return Image.composite(painted, order.kept, order.mask) if order.kept and order.mask else painted
 
 
 def _png(image: Image.Image) -> bytes:

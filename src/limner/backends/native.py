@@ -7,10 +7,12 @@ queues. A slow reader never slows the engine: progress and previews not read in 
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +22,13 @@ from limner.backends.settings import NativeSettings
 from limner.domain import SAMPLERS, SCHEDULES, AdapterOutcome, AdapterStatus, GenerationRequest, Recipe
 from limner.errors import AdapterMismatch, EngineFault, LimnerError, Unsupported
 from limner.events import Done, Event, Failed, ImageGenerated, Info, Preview, Progress, StageUpdate, Warned
-from limner.ports import Capabilities, Order
+from limner.ports import Capabilities, HeldModel, Order
 
 if TYPE_CHECKING:
     from limner.engine.checkpoints import CheckpointEntry
     from limner.engine.engine import Engine, Happening, Stepped
     from limner.engine.families.port import AppliedAdapters
+    from limner.engine.inpainting import Inpainting
     from limner.engine.residency import Checkpoint, Places, Residency
 
 IDLE_S = 0.2
@@ -62,6 +65,29 @@ class Mailbox:
             self._ready.clear()
             events, self._events = list(self._events.values()), {}
         return events
+
+
+@dataclass
+class Counters:
+    """What the engine has done since it was started; written by its thread only."""
+
+    steps: int = 0
+    pictures: int = 0  # moved by these steps, all together
+    seconds: float = 0.0
+    stages: dict[int, tuple[int, float]] = field(default_factory=dict[int, tuple[int, float]])  # times and seconds
+
+    def stepped(self, happenings: list[Happening], seconds: float) -> None:
+        """Count one step of the engine."""
+        from limner.engine.engine import StageEnded, Stepped
+
+        moved = sum(isinstance(happening, Stepped) for happening in happenings)
+        self.steps += moved > 0
+        self.pictures += moved
+        self.seconds += seconds
+        for happening in happenings:
+            if isinstance(happening, StageEnded):
+                times, spent = self.stages.get(happening.stage, (0, 0.0))
+                self.stages = self.stages | {happening.stage: (times + 1, spent + happening.outcome.duration_s)}
 
 
 @dataclass
@@ -118,18 +144,19 @@ class NativeBackend:
         self._engine: Engine | None = None
         self._residency: Residency | None = None
         self._jobs: dict[int, Job] = {}
+        self._leaving: list[tuple[str, Future[None]]] = []
         self._start_lock = threading.Lock()
+        self._counters = Counters()
 
     def capabilities(self) -> Capabilities:
         """What the engine can do with the checkpoints found on disk."""
         names = tuple(entry.name for entry in list_checkpoints(self._settings) if not entry.problem)
-        return Capabilities(names, SAMPLERS, SCHEDULES, previews=True, adapters=True, references=True)
+        return abilities(self._settings, names)
 
     async def run(self, order: Order) -> AsyncGenerator[Event, None]:
         """Paint an order; closing the generator aborts its pictures between two steps."""
-        self._ensure_thread()
         job = Job(order, Mailbox(asyncio.get_running_loop()))
-        self._commands.put(lambda: self._accept(job))
+        self._command(lambda: self._accept(job))
         try:
             while True:
                 for event in await job.mailbox.take():
@@ -141,6 +168,46 @@ class NativeBackend:
         finally:
             self._commands.put(lambda: self._drop(job))
 
+    def statistics(self) -> dict[str, float]:
+        """Counters since the start, and what is under way now: steps, pictures moved by them, seconds by stage."""
+        counted = self._counters
+        figures: dict[str, float] = {
+            "engine_steps_total": counted.steps,
+            "engine_step_pictures_total": counted.pictures,
+            "engine_busy_seconds_total": round(counted.seconds, 3),
+            "engine_running_pictures": len(self._jobs),
+        }
+        for stage, (times, spent) in counted.stages.items():
+            figures |= {f"stage_{stage}_runs_total": times, f"stage_{stage}_seconds_total": round(spent, 3)}
+        return figures
+
+    def loaded(self) -> dict[str, HeldModel]:
+        """What is in memory, by name; may be asked from any thread."""
+        residency = self._residency
+        if residency is None:
+            return {}
+        busy = {id(job.checkpoint) for job in self._jobs.copy().values()}
+        return {
+            entry.name: HeldModel(
+                memory_bytes=entry.memory_bytes,
+                idle_since=None if id(entry) in busy else residency.used_at(entry),
+                sha256=entry.known_sha256,
+            )
+            for entry in residency.loaded()
+        }
+
+    async def load(self, name: str) -> None:
+        """Read a checkpoint's weights between two steps; pictures under way wait for that long."""
+        done: Future[None] = Future()
+        self._command(lambda: self._load(name, done))
+        await asyncio.wrap_future(done)
+
+    async def unload(self, name: str) -> None:
+        """Free a checkpoint's memory when no picture is under way with it; cancelling gives that up."""
+        done: Future[None] = Future()
+        self._command(lambda: self._leaving.append((name, done)))
+        await asyncio.wrap_future(done)
+
     async def aclose(self) -> None:
         """Stop the engine's thread after the step it is in; running orders end with an error."""
         thread, self._thread = self._thread, None
@@ -150,12 +217,13 @@ class NativeBackend:
 
     # --- the engine's thread -----------------------------------------------------------------------------------------
 
-    def _ensure_thread(self) -> None:
+    def _command(self, command: Callable[[], None]) -> None:
         with self._start_lock:
             if self._thread is None:
                 # Not a daemon: those are cut off inside torch when the program ends, which aborts it.
                 self._thread = threading.Thread(target=self._work, name="limner-engine")
                 self._thread.start()
+        self._commands.put(command)
 
     def _work(self) -> None:
         # A program that ends without closing us must not wait for its pictures.
@@ -166,14 +234,18 @@ class NativeBackend:
             except queue.Empty:
                 if busy:
                     self._step()
+                self._unload()
                 continue
             if command is None:
                 break
             command()
+            del command  # it may hold the last job, and with that its checkpoint
+            self._unload()
         self._close()
 
     def _step(self) -> None:
         assert self._engine is not None
+        started = time.monotonic()
         try:
             happenings = self._engine.step()
         except Exception as error:  # noqa: BLE001  # whatever it is, the thread must live and the callers must know
@@ -181,6 +253,7 @@ class NativeBackend:
             for job in {id(job): job for job in self._jobs.values()}.values():
                 self._refuse(job, fault)
             return
+        self._counters.stepped(happenings, time.monotonic() - started)
         for happening in happenings:
             if (job := self._jobs.get(happening.id)) is None:
                 continue
@@ -192,7 +265,64 @@ class NativeBackend:
     def _close(self) -> None:
         for job in {id(job): job for job in self._jobs.values()}.values():
             self._refuse(job, EngineFault("The engine was closed while this request ran. Run it again."))
+        for _, done in self._leaving:
+            if done.set_running_or_notify_cancel():
+                done.set_exception(EngineFault("The engine was closed before the checkpoint left. Start it again."))
+        self._leaving = []
         self._engine = self._residency = None
+
+    def _load(self, name: str, done: Future[None]) -> None:
+        if not done.set_running_or_notify_cancel():
+            return
+        try:
+            self._keeper().load(name)
+        except LimnerError as error:
+            done.set_exception(error)
+        except Exception as error:  # noqa: BLE001  # likewise
+            done.set_exception(EngineFault(f"{type(error).__name__} while loading `{name}`: {error}. Report this."))
+        else:
+            done.set_result(None)
+
+    def _unload(self) -> None:
+        """Free the memory of what is to leave, and of what has been idle for too long, unless it is painted with."""
+        if not self._leaving and not self._settings.unload_after_s:
+            return
+        self._leaving = [(name, done) for name, done in self._leaving if not done.cancelled()]
+        if self._drop_unused({name for name, _ in self._leaving}):
+            from limner.engine.device import give_back_memory
+
+            give_back_memory()
+        kept = {entry.name for entry in self._residency.loaded()} if self._residency else set[str]()
+        gone = [done for name, done in self._leaving if name not in kept]
+        self._leaving = [(name, done) for name, done in self._leaving if name in kept]
+        for done in gone:
+            if done.set_running_or_notify_cancel():
+                done.set_result(None)
+
+    def _drop_unused(self, leaving: Collection[str]) -> int:
+        if (residency := self._residency) is None:
+            return 0
+        after_s, now = self._settings.unload_after_s, time.time()
+        busy = {id(job.checkpoint) for job in self._jobs.values()}
+        unused = [
+            entry
+            for entry in residency.loaded()
+            if id(entry) not in busy
+            and (entry.name in leaving or (after_s and now - residency.used_at(entry) >= after_s))
+        ]
+        for entry in unused:
+            residency.drop(entry)
+        return len(unused)
+
+    def _keeper(self) -> Residency:
+        import_engine()
+        from limner.engine.device import use_threads
+        from limner.engine.residency import Residency
+
+        if self._residency is None:
+            use_threads(self._settings.threads)
+            self._residency = Residency(places_of(self._settings))
+        return self._residency
 
     def _refuse(self, job: Job, error: LimnerError) -> None:
         self._drop(job)
@@ -203,6 +333,12 @@ class NativeBackend:
             del self._jobs[picture]
             if self._engine is not None:
                 self._engine.abort(picture)
+            self._rest(job)
+
+    def _rest(self, job: Job) -> None:
+        """Note when a checkpoint was last painted with."""
+        if self._residency is not None and job.checkpoint is not None:
+            self._residency.touch(job.checkpoint)
 
     def _accept(self, job: Job) -> None:
         """Load what the order needs and put its pictures in line; runs on the engine's thread."""
@@ -214,17 +350,13 @@ class NativeBackend:
             self._refuse(job, EngineFault(f"{type(error).__name__} while preparing the request: {error}. Report this."))
 
     def _prepare(self, job: Job) -> None:
-        from limner.engine.device import use_threads
+        residency = self._keeper()
         from limner.engine.engine import Engine, Painting
         from limner.engine.pixels import tensor_of
-        from limner.engine.residency import Residency
 
-        if self._residency is None:
-            use_threads(self._settings.threads)
-            self._residency = Residency(places_of(self._settings))
         if self._engine is None:
             self._engine = Engine(token_budget=self._settings.token_budget)
-        checkpoint = job.checkpoint = self._residency.get(job.request.model)
+        checkpoint = job.checkpoint = residency.get(job.request.model)
         for note in checkpoint.notes:
             job.note(note, "precision")
         self._attach_adapters(job, checkpoint)
@@ -236,14 +368,32 @@ class NativeBackend:
                     f"{first.width}x{first.height}. Fit it before the order is made."
                 )
         reference = tensor_of(image) if image else None
+        inpainting = self._inpainting(job.order)
+        if job.order.mask is not None and job.order.mask.getextrema() == (0, 0):
+            job.note("The mask is black everywhere: nothing is painted anew. White is what is painted.", "empty_mask")
         if not job.request.prompt.strip():
             job.note("The prompt is empty: the picture is whatever comes.", "empty_prompt")
         for index, plan in enumerate(job.order.plans):
             picture = self._engine.add(
-                Painting(plan, checkpoint.family, job.adapters, reference, previews=self._settings.previews)
+                Painting(plan, checkpoint.family, job.adapters, reference, inpainting, previews=self._settings.previews)
             )
             job.pictures[picture] = index
             self._jobs[picture] = job
+
+    @staticmethod
+    def _inpainting(order: Order) -> Inpainting | None:
+        from limner.engine.inpainting import Inpainting
+        from limner.engine.pixels import mask_of, tensor_of
+
+        if order.mask is None or order.kept is None:
+            return None
+        size = (order.plans[0].width, order.plans[0].height)
+        if order.reference is None or not order.mask.size == order.kept.size == size:
+            raise Unsupported(
+                f"A mask goes with a reference picture, and both with pictures of {size[0]}x{size[1]}. "
+                "Fit them before the order is made."
+            )
+        return Inpainting(tensor_of(order.kept), mask_of(order.mask))
 
     def _attach_adapters(self, job: Job, checkpoint: Checkpoint) -> None:
         assert self._residency is not None
@@ -296,6 +446,7 @@ class NativeBackend:
                 job.mailbox.put(Failed(message=error.message, code=error.code, retryable=error.retryable, index=index))
         if isinstance(happening, e.Painted | e.Broke):
             del self._jobs[happening.id]
+            self._rest(job)
             job.fractions[index] = 1.0
             if job.finished:
                 status = "completed" if not job.failed else "partial" if job.painted else "failed"
@@ -347,6 +498,33 @@ class NativeBackend:
         return ImageGenerated(index=index, width=width, height=height, rgb=rgb_bytes(painted.pixels), recipe=recipe)
 
 
+def import_engine() -> None:
+    """Import all that painting needs, which takes seconds.
+
+    Of the million objects that this makes none becomes garbage: looking for some meanwhile would take an eighth more.
+    """
+    if _imported.is_set():
+        return
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        from limner.engine import device, engine, pixels, residency  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    finally:
+        if collects:
+            gc.enable()
+    _imported.set()
+
+
+_imported = threading.Event()
+
+
+def abilities(settings: NativeSettings, models: tuple[str, ...] = ()) -> Capabilities:
+    """What the engine can do, whatever the checkpoint; known without starting it."""
+    return Capabilities(
+        models, SAMPLERS, SCHEDULES, previews=settings.previews, adapters=True, references=True, masks=True
+    )
+
+
 def versions() -> dict[str, str]:
     """Versions of what shapes a picture."""
     from importlib.metadata import version
@@ -388,6 +566,43 @@ def list_checkpoints(settings: NativeSettings) -> list[CheckpointEntry]:
 
     places = places_of(settings)
     return checkpoints.list_checkpoints(places.models_dir, places.builtin_dir, places.given)
+
+
+def checkpoint_sha256(settings: NativeSettings, name: str) -> str:
+    """The SHA-256 of a checkpoint's transformer; reads all of it unless it was asked before."""
+    from limner.engine.checkpoints import find_checkpoint
+
+    places = places_of(settings)
+    return find_checkpoint(name, places.models_dir, places.builtin_dir, places.given).sha256()
+
+
+def judge_adapters(settings: NativeSettings, adapters: Mapping[str, Path]) -> dict[str, dict[str, AdapterOutcome]]:
+    """How well adapters would fit each sound checkpoint, from headers alone: adapter, checkpoint, outcome."""
+    from limner.engine.adapters import judge_adapter
+    from limner.engine.checkpoints import find_checkpoint
+    from limner.engine.families.zimage_weights import header_targets
+
+    places = places_of(settings)
+    judged: dict[str, dict[str, AdapterOutcome]] = {name: {} for name in adapters}
+    for entry in list_checkpoints(settings) if adapters else ():
+        if entry.problem:
+            continue
+        files = find_checkpoint(entry.name, places.models_dir, places.builtin_dir, places.given)
+        targets, text_targets = header_targets(files)
+        for name, path in adapters.items():
+            found = judge_adapter(path, targets, text_targets, entry.family, checkpoint=entry.name)
+            judged[name][entry.name] = found.outcome(1.0).model_copy(update={"name": name})
+    return judged
+
+
+def device_memory_bytes(settings: NativeSettings) -> dict[str, int]:
+    """Memory of a CUDA device that this process holds; empty on others and before the engine was imported."""
+    # While another thread imports it, asking would hold up the caller until that is done.
+    if not _imported.is_set() or not settings.device.startswith(("auto", "cuda")):
+        return {}
+    from limner.engine.device import cuda_memory_bytes
+
+    return cuda_memory_bytes()
 
 
 def device_report(settings: NativeSettings) -> dict[str, object]:

@@ -61,6 +61,12 @@ class NativeSettings(BaseModel):
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads; the cores that are free when absent", examples=[4]
     )
+    unload_after_s: float = Field(
+        default=0,
+        ge=0,
+        description="seconds without a picture after which a checkpoint's memory is freed; 0 keeps it",
+        examples=[900],
+    )
     previews: bool = Field(default=True, description="whether pictures on their way can be seen")
     models_dir: Path | None = Field(
         default=None, description="folder of checkpoints; `models` in the home folder when absent", examples=["models"]

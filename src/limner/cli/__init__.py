@@ -5,8 +5,9 @@ Answers go to stdout, everything else to stderr. Exit codes are in `limner.cli.e
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -14,7 +15,7 @@ from limner.cli.application import Application
 from limner.cli.exit_codes import INTERRUPTED, exit_code_of
 from limner.errors import LimnerError
 
-COMMANDS = ("generate", "inspect", "models", "presets", "doctor")
+COMMANDS = ("generate", "serve", "worker", "jobs", "inspect", "models", "presets", "doctor")
 
 
 class Commands(click.Group):
@@ -46,4 +47,6 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line of this process."""
+    # Diffusers and transformers import peft where it is installed, which takes a while; our LoRAs do without it.
+    cast("dict[str, Any]", sys.modules).setdefault("peft", None)
     cli(prog_name="limner")

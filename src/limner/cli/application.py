@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -101,4 +103,30 @@ json_option = click.option(
     expose_value=False,
     callback=_turn_on_json,
     help="Print the answer as one JSON object.",
+)
+
+
+def _start_logging(ctx: click.Context, _: click.Parameter, level: str) -> None:
+    """Our own remarks from this level on, those of libraries from warnings on; one line each."""
+    os.environ["LIMNER_LOG_LEVEL"] = level  # processes that this one starts read it
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    logging.getLogger("limner").setLevel(level.upper())
+
+
+server_option = click.option(
+    "--server",
+    metavar="URL",
+    envvar="LIMNER_REMOTE",
+    help="Do it on the server at this address; LIMNER_REMOTE when absent.",
+)
+
+log_option = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    envvar="LIMNER_LOG_LEVEL",
+    expose_value=False,
+    callback=_start_logging,
+    help="How much is told on stderr; info is a line for every job that ends. Also LIMNER_LOG_LEVEL.",
 )

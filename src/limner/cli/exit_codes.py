@@ -3,7 +3,7 @@
 | code | meaning |
 |---|---|
 | 0 | everything was done |
-| 1 | it failed, and not for what was asked |
+| 1 | it failed, and not for what was asked; or the job was cancelled |
 | 2 | the command, the request or a setting is wrong |
 | 3 | some pictures were painted, others failed |
 | 130 | interrupted |

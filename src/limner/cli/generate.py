@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from limner.cli.application import Application, json_option
+from limner.cli.application import Application, json_option, server_option
 
 if TYPE_CHECKING:
-    from limner.cli.painting import Place
+    from limner.cli.running import Place
     from limner.domain import GenerationRequest
 
 SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -66,7 +66,12 @@ class Lora(click.ParamType[Any]):
     type=click.Choice(["degrade", "fail"]),
     help="Paint without an adapter that does not fit, or fail.  [default: degrade]",
 )
-@click.option("--image", type=click.Path(path_type=Path), help="A picture to start from.")
+@click.option("--image", "--reference", "image", type=click.Path(path_type=Path), help="A picture to start from.")
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    help="Which part of that picture to paint anew: white, or transparent where the file has transparency.",
+)
 @click.option("--denoise", type=float, help="How far to leave that picture: near 0 hardly, 1 entirely.")
 @click.option("--model", help="A checkpoint by name or path; see `limner models`.")
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
@@ -82,6 +87,7 @@ class Lora(click.ParamType[Any]):
     show_default="here",
     help="A folder, or a file name ending in .png, .jpg or .webp. Nothing is overwritten.",
 )
+@server_option
 @click.option("--like", type=click.Path(path_type=Path), help="Make this picture again; other flags change it.")
 @json_option
 @click.pass_context
@@ -93,10 +99,12 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
     limner generate "two yellow birds" --count 4 --preset sketch --out pictures
     limner generate "一只猫" --lora ink:0.8 --seed 7
     limner generate --like pictures/boat.png --seed 8
+    limner generate "a red cup" --image table.png --mask cup.png --denoise 0.9
+    limner generate "a green apple" --server http://127.0.0.1:9000
     """
-    from limner.cli.painting import Painting
-
     application: Application = ctx.obj
+    if flags["server"] and flags["device"]:
+        raise click.UsageError("The server decides on its devices. Leave --device out, or --server.")
     lines = _prompts(flags)
     settings = application.settings({"native": {"device": flags["device"]}})
     changes = _changes(flags, settings.lora.default_strength)
@@ -107,10 +115,18 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
         original = Original(flags["like"])
         for note in original.notes:
             application.say(f"note: {note}")
-    requests = [_request(original, changes | ({} if line is None else {"prompt": line})) for line in lines]
+    on_server = bool(flags["server"])
+    requests = [_request(original, changes | ({} if line is None else {"prompt": line}), on_server) for line in lines]
     if flags["quality"] and requests[0].output.format == "png":
         raise click.UsageError("--quality is for JPEG and WebP. Add --format jpeg or --format webp.")
-    ctx.exit(Painting(application, settings, original, _place(flags["out"])).run(requests))
+    place = _place(flags["out"])
+    if on_server:
+        from limner.cli.sending import Sending
+
+        ctx.exit(Sending(application, flags["server"], original, place).run(requests))
+    from limner.cli.painting import Painting
+
+    ctx.exit(Painting(application, settings, original, place).run(requests))
 
 
 def _prompts(flags: dict[str, Any]) -> list[str | None]:
@@ -141,6 +157,8 @@ def _changes(flags: dict[str, Any], default_strength: float) -> dict[str, Any]:
         ]
     if flags["image"]:
         changes["references"] = [{"path": str(flags["image"])}]
+    if flags["mask"]:
+        changes["mask"] = {"path": str(flags["mask"])}
     suffix_format = SUFFIXES.get(flags["out"].suffix.lower())
     picture_format = flags["picture_format"] or suffix_format
     if suffix_format and picture_format != suffix_format:
@@ -150,15 +168,15 @@ def _changes(flags: dict[str, Any], default_strength: float) -> dict[str, Any]:
     return {name: value for name, value in changes.items() if value is not None}
 
 
-def _request(original: Any, changes: dict[str, Any]) -> GenerationRequest:
+def _request(original: Any, changes: dict[str, Any], on_server: bool) -> GenerationRequest:
     from limner.domain import GenerationRequest
     from limner.validation import checked
 
-    return original.request(changes) if original else checked(GenerationRequest, changes)
+    return original.request(changes, on_server) if original else checked(GenerationRequest, changes)
 
 
 def _place(out: Path) -> Place:
-    from limner.cli.painting import Place
+    from limner.cli.running import Place
 
     if out.suffix.lower() in SUFFIXES:
         return Place(out.parent, out.stem, out.suffix)

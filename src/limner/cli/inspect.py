@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def command(application: Application, file: Path) -> None:
     """Tell how the picture in FILE was made.
 
-    Reads limner's own recipe, and as much as it can of what AUTOMATIC1111's web UI and its kin write.
+    Reads limner's own recipe, and as much as it can of what AUTOMATIC1111's web UI and its kin or ComfyUI write.
     """
     from limner.domain import Recipe
     from limner.media.metadata import inspect_picture
@@ -32,7 +32,7 @@ def command(application: Application, file: Path) -> None:
         application.answer_json({"path": str(file), kind: found.model_dump(mode="json")})
         return
     rows = _rows(found) if isinstance(found, Recipe) else _foreign_rows(found.request)
-    width = max(len(name) for name, _ in rows)
+    width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         application.answer(f"{name:<{width}}  {value}".rstrip())
     for note in () if isinstance(found, Recipe) else found.notes:
@@ -51,10 +51,9 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
         if number < len(recipe.outcome) and recipe.outcome[number].skipped:
             told += f" ({recipe.outcome[number].skipped} of {recipe.outcome[number].evaluations} evaluations reused)"
         rows.append((f"stage {number + 1}", told))
-    rows += [
-        ("reference", f"{reference.path} (SHA-256 {(reference.sha256 or 'unknown')[:12]})")
-        for reference in request.references
-    ]
+    given = [("reference", reference) for reference in request.references]
+    given += [("mask", request.mask)] if request.mask else []
+    rows += [(name, f"{file.path} (SHA-256 {(file.sha256 or 'unknown')[:12]})") for name, file in given]
     for adapter in recipe.adapters:
         told = f"{adapter.name} at {adapter.requested_weight:g}: {adapter.status}, {adapter.matched} of {adapter.total}"
         rows.append(("adapter", f"{told}. {adapter.reason}" if adapter.reason else told))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limner.domain import GenerationRequest, Recipe, Stage
+from limner.errors import InvalidRequest
 from limner.media.metadata import inspect_picture
 from limner.validation import checked
 from limner.workflows.plans import replayed, resized, size_of_aspect
@@ -28,11 +29,22 @@ class Original:
         self.notes = () if isinstance(found, Recipe) else found.notes
         self._request = replayed(found) if isinstance(found, Recipe) else found.request
 
-    def request(self, changes: Mapping[str, Any]) -> GenerationRequest:
-        """The request that makes it again, apart from these changes."""
+    def request(self, changes: Mapping[str, Any], on_server: bool = False) -> GenerationRequest:
+        """The request that makes it again, apart from these changes.
+
+        Raises `InvalidRequest` when it began with a picture that is on a server, unless it is painted there again.
+        """
         changes = dict(changes)
         base = self._request.model_dump()
+        masks = [base["mask"]] if base["mask"] else []
+        for name, given, told, flag in (
+            ("references", base["references"], "began with a picture", "--image"),
+            ("mask", masks, "was painted within a mask", "--mask"),
+        ):
+            if not on_server and name not in changes and any(reference["path"] is None for reference in given):
+                raise InvalidRequest(f"{self._path} {told} that was sent to a server. Give it with {flag}.")
         base["references"] = [self._found(reference) for reference in base["references"]]
+        base["mask"] = self._found(base["mask"]) if base["mask"] else None
         stages = self._request.stages
         if stages and "preset" in changes:
             base["stages"] = None
@@ -79,6 +91,8 @@ class Original:
         return stages
 
     def _found(self, reference: dict[str, Any]) -> dict[str, Any]:
+        if reference["path"] is None:
+            return reference
         path = Path(reference["path"])
         beside = self._path.parent / path
         return reference | {"path": str(beside)} if beside.exists() and not path.exists() else reference

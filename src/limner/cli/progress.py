@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from limner.cli.application import Application
-from limner.domain import GenerationRequest
 from limner.events import Event, StageUpdate
 from limner.events import Progress as Progressed
 
@@ -62,9 +61,9 @@ class Display:
         self._progress.stop()
         self._application.go_live(None)
 
-    def add(self, request: GenerationRequest) -> TaskID:
+    def add(self, prompt: str) -> TaskID:
         """A line for a request that begins now."""
-        words = " ".join(request.prompt.split())
+        words = " ".join(prompt.split())
         label = words if len(words) <= MAX_LABEL else words[: MAX_LABEL - 1] + "…"
         task = self._progress.add_task(label or "(no prompt)", total=None, stage="loading", left="")
         self._labels[task] = label or "(no prompt)"
@@ -82,6 +81,10 @@ class Display:
             if self._progress.disable and time.monotonic() - self._told >= self._every_s:
                 self._told = time.monotonic()
                 self._application.say(f"{self._labels[task]}: {stage}, {left}".removesuffix(", "))
+
+    def tell_place(self, task: TaskID, place: str) -> None:
+        """Say where a request is that has no steps yet, such as `waiting`."""
+        self._progress.update(task, stage=place, left="")
 
     def remove(self, task: TaskID) -> None:
         """Take away the line of a request that has ended."""

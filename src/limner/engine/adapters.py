@@ -62,7 +62,10 @@ class Adapter:
 
 @dataclass(frozen=True, eq=False)
 class LoadedAdapter:
-    """What became of a file: the adapter (None when skipped) and how many of its modules found their place."""
+    """What became of a file: how many of its modules found their place, and the adapter.
+
+    There is none when the file was skipped or only judged.
+    """
 
     name: str
     adapter: Adapter | None
@@ -128,14 +131,34 @@ def load_adapter(
     Returns:
         Always an outcome, never an error: what cannot be read or does not fit is `skipped` with its reason.
     """
+    return _load(path, targets, text_targets, family, checkpoint, device, dtype, weights=True)
+
+
+def judge_adapter(
+    path: Path, targets: Targets, text_targets: Targets | None = None, family: str = "", *, checkpoint: str = ""
+) -> LoadedAdapter:
+    """As `load_adapter`, from the file's header alone: whether it would fit. The adapter itself is always None."""
+    return _load(path, targets, text_targets, family, checkpoint, "cpu", torch.float32, weights=False)
+
+
+def _load(
+    path: Path,
+    targets: Targets,
+    text_targets: Targets | None,
+    family: str,
+    checkpoint: str,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    weights: bool,
+) -> LoadedAdapter:
     path = adapter_file(path)
     name = path.parent.name if path.stem in ("adapter_model", "pytorch_lora_weights") else path.stem
     try:
         source = open_tensors(path)
-        sha256 = files_sha256(source.files)
+        sha256 = files_sha256(source.files) if weights else ""
     except LimnerError as error:
         return LoadedAdapter(name, None, 0, 0, AdapterStatus.SKIPPED, error.message)
-    placement = _Placement(source, peft_scales(source), device, dtype)
+    placement = _Placement(source, peft_scales(source), device, dtype, weights)
     modules = modules_of(source)
     try:
         for text in (False, True):
@@ -146,12 +169,14 @@ def load_adapter(
     if not matched:
         reason = _why_nothing(name, source, placement, family, checkpoint)
         return LoadedAdapter(name, None, 0, total, AdapterStatus.SKIPPED, reason)
-    adapter = Adapter(
-        name,
-        sha256,
-        {path: tuple(deltas) for path, deltas in placement.deltas[False].items()},
-        {path: tuple(deltas) for path, deltas in placement.deltas[True].items()},
-    )
+    adapter = None
+    if weights:
+        adapter = Adapter(
+            name,
+            sha256,
+            {path: tuple(deltas) for path, deltas in placement.deltas[False].items()},
+            {path: tuple(deltas) for path, deltas in placement.deltas[True].items()},
+        )
     if matched == total:
         return LoadedAdapter(name, adapter, matched, total, AdapterStatus.APPLIED)
     reason = f"{total - matched} of {total} modules of LoRA `{name}` were left out: {placement.complaints()}."
@@ -164,6 +189,7 @@ class _Placement:
     scales: PeftScales
     device: torch.device | str
     dtype: torch.dtype
+    weights: bool = True
     deltas: dict[bool, dict[str, list[LowRank]]] = field(default_factory=lambda: {False: {}, True: {}})
     left_out: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     matched: int = 0
@@ -203,6 +229,10 @@ class _Placement:
             return "ranks that contradict each other", f"{module.path} {shapes}"
         if down_shape[1] != into or up_shape[0] != sum(outs):
             return "of other sizes", f"{module.path} ({down_shape[1]} to {up_shape[0]}, here {into} to {sum(outs)})"
+        if not self.weights:
+            for place in places:
+                taken.setdefault(place, [])
+            return None
         keys = [key for key in (module.down, module.up, module.alpha) if key]
         tensors = self.source.load(keys, self.dtype)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import math
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
@@ -51,6 +54,29 @@ def free_cores() -> int:
     busy = sum(psutil.cpu_percent(interval=0.1, percpu=True)) / 100
     total = os.cpu_count() or 1
     return max(1, min(allowed, math.floor(total - busy + 0.5)))
+
+
+def cuda_memory_bytes() -> dict[str, int]:
+    """What this process holds of its CUDA devices now and held at most; empty where it uses none."""
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return {}
+    devices = range(torch.cuda.device_count())
+    return {
+        "device": sum(torch.cuda.memory_reserved(device) for device in devices),
+        "device_peak": sum(torch.cuda.max_memory_reserved(device) for device in devices),
+    }
+
+
+def give_back_memory() -> None:
+    """Return to device and system what this process holds free, after something large was dropped."""
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+    # glibc keeps freed blocks for itself, also large ones once such were freed before.
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def report(places: Places, threads: int | None) -> DeviceReport:

@@ -202,7 +202,7 @@ class Engine:
                 return
             happenings.append(StageEnded(id, before, trajectory.outcomes[before]))
             if trajectory.done:
-                pixels, latent = self._runner.decode(trajectory)
+                pixels, latent = self._runner.decode(trajectory, self._paintings[id].inpainting)
                 happenings.append(Painted(id, pixels, latent, tuple(trajectory.outcomes)))
                 self.abort(id)
             else:

@@ -18,6 +18,11 @@ def tensor_of(image: Image.Image) -> Tensor:
     return torch.tensor(np.asarray(image.convert("RGB"), dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1.0
 
 
+def mask_of(image: Image.Image) -> Tensor:
+    """A mask as (1, H, W) in [0, 1]; white is 1."""
+    return torch.tensor(np.asarray(image.convert("L"), dtype=np.float32))[None] / 255.0
+
+
 def rgb_bytes(pixels: Tensor) -> bytes:
     """(3, H, W) in [-1, 1] as H * W * 3 bytes."""
     return ((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy().tobytes()

@@ -1,16 +1,19 @@
 """Which checkpoints are in memory, and the adapters that were attached to them.
 
-A checkpoint is loaded when a request first names it and kept while it is among the last used. Nothing is loaded twice.
+A checkpoint is loaded when a request first names it, or somebody asks for it, and kept while it is among the last used
+and until it is dropped. Nothing is loaded twice.
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from limner.engine.adapters import AdapterStore, LoadedAdapter
 from limner.engine.checkpoints import CheckpointFiles, Given, find_checkpoint
@@ -44,11 +47,18 @@ class Checkpoint:
     device: str
     precision: dict[str, str]
     notes: tuple[str, ...]
+    memory_bytes: Mapping[str, int]
+    """What its weights hold, by component, as measured from its tensors."""
 
     @property
     def sha256(self) -> str:
         """The hash of the transformer's weights."""
         return self.family.components.checkpoint_sha256
+
+    @property
+    def known_sha256(self) -> str:
+        """The same where it was computed already, else empty: asking costs nothing."""
+        return str(vars(self.family.components).get("checkpoint_sha256", ""))
 
 
 class Residency:
@@ -58,6 +68,7 @@ class Residency:
         self._places = places
         self._limit = limit
         self._loaded: OrderedDict[str, Checkpoint] = OrderedDict()
+        self._used: dict[str, float] = {}
         self._adapters = AdapterStore()
 
     def get(self, name: str | None = None) -> Checkpoint:
@@ -70,16 +81,45 @@ class Residency:
         key = name or self._places.default_model
         if (known := self._loaded.get(key)) is not None:
             self._loaded.move_to_end(key)
+            self.touch(known)
             return known
         # The parts named in the settings belong to the default checkpoint only.
         given = self._places.given if key == self._places.default_model else None
         files = find_checkpoint(key, self._places.models_dir, self._places.builtin_dir, given)
         checkpoint = guarded(lambda: self._load(files), f"loading checkpoint `{files.name}`")
         self._loaded[key] = checkpoint
-        while len(self._loaded) > self._limit:
-            _, dropped = self._loaded.popitem(last=False)
-            self._adapters.forget(dropped.family)
+        self.touch(checkpoint)
+        for oldest in [*self._loaded.values()][: -self._limit]:
+            self.drop(oldest)
         return checkpoint
+
+    def load(self, name: str) -> Checkpoint:
+        """As `get`, for the name of a checkpoint: the one that the settings give by a path is known by its name too."""
+        default = self._places.default_model
+        named = next((key for key, known in self._loaded.items() if known.name == name), None)
+        if named is None and name != default:
+            files = find_checkpoint(name, self._places.models_dir, self._places.builtin_dir)
+            named = default if files.path == Path(default).expanduser() else name
+        return self.get(named)
+
+    def drop(self, checkpoint: Checkpoint) -> None:
+        """Forget a checkpoint; its memory is free when those who paint with it let go of it as well."""
+        for key in [key for key, known in self._loaded.items() if known is checkpoint]:
+            del self._loaded[key]
+        self._used.pop(checkpoint.name, None)
+        self._adapters.forget(checkpoint.family)
+
+    def touch(self, checkpoint: Checkpoint) -> None:
+        """Note that a checkpoint is used now."""
+        self._used[checkpoint.name] = time.time()
+
+    def used_at(self, checkpoint: Checkpoint) -> float:
+        """When a checkpoint was last noted to be used, in seconds since 1970."""
+        return self._used.get(checkpoint.name, 0.0)
+
+    def loaded(self) -> tuple[Checkpoint, ...]:
+        """What is in memory, least recently used first; may be asked from any thread."""
+        return tuple(self._loaded.copy().values())
 
     def adapter(self, file: Path, checkpoint: Checkpoint) -> LoadedAdapter:
         """What became of attaching a LoRA file to a checkpoint; read once."""
@@ -102,4 +142,16 @@ class Residency:
             # Reductions in half precision differ with the batch; the law batched = alone needs them exact.
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         family = ZImage(load_components(files, device, precision))
-        return Checkpoint(files.name, family, str(device), precision.names(), precision.notes)
+        parts = family.components
+        networks: dict[str, nn.Module] = {
+            "transformer": parts.transformer,
+            "text_encoder": parts.text_encoder,
+            "vae": parts.vae,
+        }
+        held = {name: tensor_bytes(network) for name, network in networks.items()}
+        return Checkpoint(files.name, family, str(device), precision.names(), precision.notes, held)
+
+
+def tensor_bytes(network: nn.Module) -> int:
+    """Bytes of a network's parameters and buffers; those that are shared count once."""
+    return sum(tensor.nbytes for tensor in [*network.parameters(), *network.buffers()])

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from limner.domain import Plan
 from limner.engine.families.port import AppliedAdapters, Family, Row
+from limner.engine.inpainting import Inpainting, KeptArea
 from limner.engine.trajectory import NEGATIVE, POSITIVE, Trajectory
 from limner.errors import EngineFault, LimnerError, OutOfMemory
 
@@ -27,13 +28,14 @@ T = TypeVar("T")
 class Painting:
     """One picture to be painted.
 
-    `reference` is (3, H, W) in [-1, 1] at the size of the plan's first stage.
+    `reference` is (3, H, W) in [-1, 1] at the size of the plan's first stage; `inpainting` says what is kept of it.
     """
 
     plan: Plan
     family: Family
     adapters: AppliedAdapters = ()
     reference: Tensor | None = None
+    inpainting: Inpainting | None = None
     previews: bool = False
 
 
@@ -75,7 +77,8 @@ class Runner:
         if any(stage.cfg != 1 for stage in plan.stages):
             encodings[NEGATIVE] = family.encode_text(plan.negative_prompt, painting.adapters)
         start = None if painting.reference is None else family.encode_picture(painting.reference)
-        return Trajectory(plan, family, encodings, painting.adapters, start)
+        kept = () if start is None else _kept_areas(painting, start)
+        return Trajectory(plan, family, encodings, painting.adapters, start, kept)
 
     @torch.inference_mode()
     def evaluate(self, family: Family, batch: Sequence[Sequence[Row]]) -> list[list[Tensor] | LimnerError]:
@@ -105,8 +108,8 @@ class Runner:
         return [*self._predict(family, rows[:middle]), *self._predict(family, rows[middle:])]
 
     @torch.inference_mode()
-    def decode(self, trajectory: Trajectory) -> tuple[Tensor, Tensor]:
-        """Pixels (3, H, W) in [-1, 1] of a finished trajectory, and its latent.
+    def decode(self, trajectory: Trajectory, inpainting: Inpainting | None = None) -> tuple[Tensor, Tensor]:
+        """Pixels (3, H, W) in [-1, 1] of a finished trajectory, with what was to be kept put back, and its latent.
 
         Raises `EngineFault` when latent or pixels are not finite: such a picture is never called a success.
         """
@@ -118,7 +121,26 @@ class Runner:
         except OutOfMemory:
             pixels = guarded(lambda: trajectory.family.decode(latent, tiled=True), "decoding the picture in tiles")
         require_finite(pixels, "picture")
+        if inpainting is not None:
+            kept, painted = inpainting, pixels
+            pixels = guarded(lambda: kept.composited(painted), "putting the kept pixels back")
         return pixels, latent
+
+
+def _kept_areas(painting: Painting, start: Tensor) -> tuple[KeptArea, ...]:
+    """What each stage keeps; the reference is encoded once for each size."""
+    if (inpainting := painting.inpainting) is None:
+        return ()
+    first = painting.plan.stages[0]
+    latents = {(first.width, first.height): start}
+    areas: list[KeptArea] = []
+    for stage in painting.plan.stages:
+        size = (stage.width, stage.height)
+        if size not in latents:
+            latents[size] = painting.family.encode_picture(inpainting.picture_at(*size))
+        mask = inpainting.mask_at(*size, painting.family.latent_shape(*size))
+        areas.append(KeptArea(latents[size], mask))
+    return tuple(areas)
 
 
 def require_finite(tensor: Tensor, what: str) -> None:

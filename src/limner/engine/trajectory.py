@@ -17,6 +17,7 @@ from torch import Tensor
 from limner.domain import Plan, Stage, StageOutcome
 from limner.engine.cache import EasyCache, EasyCacheState
 from limner.engine.families.port import AppliedAdapters, Encoding, Family, Row
+from limner.engine.inpainting import KeptArea
 from limner.engine.noise import Noise
 from limner.engine.samplers import SAMPLERS, evaluations
 from limner.engine.schedules import sigmas_for
@@ -35,8 +36,10 @@ class StageRun:
     conditions: tuple[str, ...]
     cache: EasyCacheState | None
     expected: int
-    x: Tensor
+    x: Tensor  # as the network sees it, where a part is kept
     sigma: float
+    kept: KeptArea | None = None
+    noise: Tensor | None = None  # that the stage began with, where a part is kept
     evaluations: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -59,6 +62,7 @@ class Trajectory:
         encodings: "positive" always, "negative" where any stage has guidance.
         adapters: applied to every row of this trajectory.
         start: the latent (C, h, w) of a reference picture at the first stage's size, if there is one.
+        kept: what each stage keeps of that picture; nothing when empty.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Trajectory:
         encodings: dict[str, Encoding],
         adapters: AppliedAdapters = (),
         start: Tensor | None = None,
+        kept: tuple[KeptArea, ...] = (),
     ) -> None:
         self.plan = plan
         self.family = family
@@ -76,6 +81,7 @@ class Trajectory:
         self.outcomes: list[StageOutcome] = []
         self.latent: Tensor | None = start
         self.denoised: Tensor | None = None
+        self._kept = kept
         self._costs = [self._cost(stage) for stage in plan.stages]
         self.run = self._begin(plan.stages[0])
 
@@ -140,12 +146,20 @@ class Trajectory:
         denoised = predictions[0]
         if len(predictions) == 2:
             denoised = predictions[1] + run.stage.cfg * (predictions[0] - predictions[1])
+        if run.kept is not None:
+            denoised = run.kept.over(denoised)
         run.evaluations += 1
         self.denoised = denoised
         try:
-            run.x, run.sigma = run.sampler.send(denoised)
+            run.x, run.sigma = self._seen(run, *run.sampler.send(denoised))
         except StopIteration as finished:
             self._finish(parameterization.finish(finished.value, float(run.sigmas[-1])))
+
+    def _seen(self, run: StageRun, x: Tensor, sigma: float) -> tuple[Tensor, float]:
+        """What the network is shown for what the sampler asks."""
+        if run.kept is None or run.noise is None:
+            return x, sigma
+        return run.kept.noised_over(x, sigma, run.noise, self.family.parameterization(run.stage.shift)), sigma
 
     def _finish(self, latent: Tensor) -> None:
         run = self.run
@@ -178,7 +192,10 @@ class Trajectory:
         latent = torch.zeros(shape, device=device) if self.latent is None else self.latent.to(device)
         if latent.shape != shape:
             latent = F.interpolate(latent[None], size=shape[1:], mode="nearest-exact")[0]
-        x = parameterization.start(noise.initial().to(device), float(sigmas[0]), latent)
+        kept = self._kept[self.stage].to(device) if self._kept else None
+        latent = kept.over(latent) if kept else latent
+        initial = noise.initial().to(device)
+        x = parameterization.start(initial, float(sigmas[0]), latent)
         sampler = SAMPLERS[stage.sampler](x, sigmas, noise, parameterization)
         x, sigma = next(sampler)
         cache = None
@@ -189,7 +206,7 @@ class Trajectory:
                 end_percent=stage.cache.end_percent,
             )
             cache = EasyCacheState(settings, parameterization)
-        return StageRun(
+        run = StageRun(
             stage=stage,
             sampler=sampler,
             sigmas=sigmas,
@@ -198,7 +215,11 @@ class Trajectory:
             expected=evaluations(stage.sampler, sigmas),
             x=x,
             sigma=sigma,
+            kept=kept,
+            noise=initial if kept else None,
         )
+        run.x, run.sigma = self._seen(run, x, sigma)
+        return run
 
     def _cost(self, stage: Stage) -> float:
         shape = self.family.latent_shape(stage.width, stage.height)

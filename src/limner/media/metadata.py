@@ -27,9 +27,11 @@ from pydantic import ValidationError
 
 from limner.domain import OutputSettings, Recipe
 from limner.errors import InvalidRequest, NotFound
+from limner.media.comfyui import parse_graph
+from limner.media.json_text import json_of
 from limner.media.parameters import ForeignRecipe, parse_parameters, write_parameters
 from limner.media.pictures import opened
-from limner.validation import problems
+from limner.validation import problems, shown
 
 KEY = "limner"
 FORMAT_VERSION = 1
@@ -79,14 +81,16 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def inspect_picture(path: str | Path) -> Recipe | ForeignRecipe:
-    """What a picture says of how it was made: our recipe, else as much as its `parameters` text tells.
+    """What a picture says of how it was made: our recipe, else as much as another program's text tells.
 
-    Raises `NotFound` when it says nothing, `InvalidRequest` when it is no picture or the recipe is damaged.
+    Raises `NotFound` when it says nothing, `Unsupported` when it says it in a form that limner does not know, and
+    `InvalidRequest` when it is no picture or the recipe is damaged.
     """
     path = Path(path)
     with opened(path) as image:
         try:
             ours, theirs = _texts(image)
+            graph, size = None if ours or theirs else _graph(image), image.size
         except (OSError, SyntaxError, ValueError, struct.error) as error:
             raise InvalidRequest(
                 f"What picture `{path}` says of itself is damaged ({error}). Choose another picture.", path=str(path)
@@ -95,6 +99,8 @@ def inspect_picture(path: str | Path) -> Recipe | ForeignRecipe:
         return _recipe(ours, path)
     if theirs:
         return parse_parameters(theirs)
+    if graph:
+        return parse_graph(graph, size)
     raise NotFound(
         f"Picture `{path}` says nothing of how it was made. "
         "Choose one that limner or a web UI wrote and nobody has stripped since.",
@@ -104,7 +110,7 @@ def inspect_picture(path: str | Path) -> Recipe | ForeignRecipe:
 
 def _recipe(text: str, path: Path) -> Recipe:
     try:
-        envelope: object = json.loads(text)
+        envelope = json_of(text)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The recipe in `{path}` is damaged ({error}). Choose another picture.") from error
     if not isinstance(envelope, dict) or "recipe" not in envelope:
@@ -112,8 +118,8 @@ def _recipe(text: str, path: Path) -> Recipe:
     values = cast(dict[str, Any], envelope)
     if values.get("version") != FORMAT_VERSION:
         raise InvalidRequest(
-            f"The recipe in `{path}` has version {values.get('version')}, this limner reads version {FORMAT_VERSION}. "
-            "Update limner."
+            f"The recipe in `{path}` has version {shown(values.get('version'))}, "
+            f"this limner reads version {FORMAT_VERSION}. Update limner."
         )
     try:
         return Recipe.model_validate(values["recipe"])
@@ -127,6 +133,16 @@ def _texts(image: Image.Image) -> tuple[str | None, str | None]:
         ours, theirs = (image.info.get(name) for name in (KEY, "parameters"))
         return ours if isinstance(ours, str) else None, theirs if isinstance(theirs, str) else None
     return _ours_in_xmp(image), _user_comment(image)
+
+
+def _graph(image: Image.Image) -> str | None:
+    """What ComfyUI writes: a chunk of a PNG, the tag `Model` of a WebP or JPEG."""
+    if image.format == "PNG":
+        told: object = image.info.get("prompt")
+    else:
+        tag: object = image.getexif().get(ExifTags.Base.Model)
+        told = tag.removeprefix("prompt:") if isinstance(tag, str) and tag.startswith("prompt:") else None
+    return told if isinstance(told, str) else None
 
 
 # --- EXIF

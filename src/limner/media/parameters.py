@@ -10,22 +10,31 @@ The text knows one stage and one refinement. Of a longer plan it tells the first
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from limner.domain import (
+    MAX_ADAPTERS,
+    MAX_CFG,
+    MAX_PROMPT,
     MAX_SEED,
     MAX_SIDE,
     MAX_STEPS,
     MIN_SIDE,
     SAMPLERS,
+    SCHEDULES,
     SIZE_MULTIPLE,
     GenerationRequest,
     Recipe,
     Record,
 )
-from limner.errors import InvalidRequest
+from limner.errors import Unsupported
 from limner.validation import checked
 
+MAX_WEIGHT = 10
+SOURCE = "parameters"
+CHECKPOINT_NOTE = "It was made with checkpoint"
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SAMPLER_NAMES = {
     "euler": "Euler",
     "euler_ancestral": "Euler a",
@@ -51,14 +60,24 @@ _SCHEDULE_NAMES = {
     "linear_quadratic": "Linear Quadratic",
     "kl_optimal": "KL Optimal",
 }
-_FIELD = re.compile(r'\s*([A-Za-z][\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
-_LORA = re.compile(r"\s*<lora:([^:<>]+)(?::(-?\d+(?:\.\d+)?))?(?::[^<>]*)?>")
+# Both begin in few places only: a text from outside may be a million characters long.
+_FIELD = re.compile(r'(?:^|,)\s*([A-Za-z][\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?=,|$)')
+_LORA = re.compile(r"(?<!\s)\s*<lora:([^:<>]+)(?::(-?\d+(?:\.\d+)?))?(?::[^<>]*)?>")
+
+
+# What the file says beside how the picture is made, and what is read together with another field.
+_SILENT = re.compile(
+    r"Steps|Sampler|Schedule type|CFG scale|Seed|Size|Model|Model hash|Denoising strength|Hires resize|Hires upscale"
+    r"|Version|VAE hash|Lora hashes|TI hashes|User|Hashes|Created Date|Discard penultimate sigma"
+)
 
 
 class ForeignRecipe(Record):
     """What another program's picture tells of how it was made, as far as limner understands it."""
 
+    source: Literal["a1111", "comfyui"] = "a1111"
     request: GenerationRequest
+    checkpoint: str = ""
     text: str
     notes: tuple[str, ...] = ()
 
@@ -97,62 +116,121 @@ def write_parameters(recipe: Recipe) -> str:
 def parse_parameters(text: str) -> ForeignRecipe:
     """A request from such a text. What cannot be carried over is said in `notes`.
 
-    Raises `InvalidRequest` when the text is something else.
+    Raises `Unsupported` when the text is something else.
     """
     lines = text.replace("\r\n", "\n").strip().split("\n")
     fields = {name.strip(): value.strip().strip('"') for name, value in _FIELD.findall(lines[-1])}
     if "Steps" not in fields:
-        raise InvalidRequest("The picture's `parameters` text is of a form that limner does not know. Choose another.")
+        raise Unsupported("The picture's `parameters` text is of a form that limner does not know. Choose another.")
     body, *negatives = re.split(r"(?m)^Negative prompt:", "\n".join(lines[:-1]), maxsplit=1)
     notes: list[str] = []
     values: dict[str, object] = {
-        "prompt": _LORA.sub("", body).strip(),
-        "negative_prompt": "".join(negatives).strip(),
-        "adapters": [{"name": name, "weight": float(weight or 1)} for name, weight in _LORA.findall(body)],
-        "steps": _whole(fields, "Steps", 1, MAX_STEPS, notes),
-        "seed": _whole(fields, "Seed", 0, MAX_SEED, notes),
+        "prompt": plain(_LORA.sub("", body), notes),
+        "negative_prompt": plain("".join(negatives), notes),
+        "adapters": adapters_of([(name, float(weight or 1)) for name, weight in _LORA.findall(body)], notes),
+        "steps": whole("Steps", fields["Steps"], 1, MAX_STEPS, notes),
+        "seed": whole("Seed", fields.get("Seed", ""), 0, MAX_SEED, notes),
+        "cfg": guidance("CFG scale", fields.get("CFG scale", ""), notes),
     }
-    if (cfg := fields.get("CFG scale", "")).replace(".", "", 1).isdigit():
-        values["cfg"] = float(cfg)
     values |= _sampling(fields, notes) | _size(fields, notes)
-    if model := fields.get("Model"):
-        notes.append(f"It was made with checkpoint `{model}`; name yours with --model.")
-    if "Denoising strength" in fields and "Hires resize" not in fields and "Hires upscale" not in fields:
+    if model := fields.get("Model", ""):
+        notes.append(f"{CHECKPOINT_NOTE} `{model}`; choose one of yours.")
+    if "Denoising strength" in fields and not any(name.startswith("Hires") for name in fields):
         notes.append("It began with another picture, which the file does not carry.")
-    return ForeignRecipe(request=checked(GenerationRequest, values, "parameters"), text=text, notes=tuple(notes))
+    if unused := [f"{name} {value}" for name, value in fields.items() if not _SILENT.fullmatch(name)]:
+        notes.append(f"Not understood and left out: {', '.join(unused)}.")
+    request = checked(GenerationRequest, {key: value for key, value in values.items() if value is not None}, SOURCE)
+    return ForeignRecipe(request=request, checkpoint=model, text=text, notes=tuple(notes))
 
 
-def _sampling(fields: Mapping[str, str], notes: list[str]) -> dict[str, object]:
-    given = fields.get("Sampler", "").lower()
-    schedule = _key_of(_SCHEDULE_NAMES, fields.get("Schedule type", ""))
-    for key, name in _SCHEDULE_NAMES.items():
-        # Older versions wrote both into one name: "DPM++ 2M Karras".
-        if given.endswith(" " + name.lower()):
-            given, schedule = given.removesuffix(" " + name.lower()), key
-    sampler = _key_of(_SAMPLER_NAMES, given) or (given if given in SAMPLERS else None)
-    if given and sampler is None:
-        notes.append(f"Sampler `{fields['Sampler']}` is not known here; the preset's is used.")
-    return {"sampler": sampler, "schedule": schedule}
+def plain(text: str, notes: list[str]) -> str:
+    """A prompt without what no prompt may hold."""
+    kept = _CONTROL.sub("", text).strip()
+    if kept != text.strip():
+        notes.append("Control characters in its prompt were left out.")
+    if len(kept) > MAX_PROMPT:
+        notes.append(f"A prompt of {len(kept):,} characters was cut to {MAX_PROMPT:,}.")
+    return kept[:MAX_PROMPT]
 
 
-def _size(fields: Mapping[str, str], notes: list[str]) -> dict[str, object]:
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", fields.get("Hires resize") or fields.get("Size", ""))
-    if not found:
-        return {}
-    exact = [int(side) for side in found.groups()]
-    near = [min(MAX_SIDE, max(MIN_SIDE, round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE)) for side in exact]
-    if near != exact:
-        notes.append(f"Its size {exact[0]}x{exact[1]} became {near[0]}x{near[1]}: sides are multiples of 16.")
+def adapters_of(found: Sequence[tuple[str, float]], notes: list[str]) -> list[dict[str, object]]:
+    """The adapters that a request can have of those with these names and weights."""
+    fit: list[dict[str, object]] = []
+    for name, weight in found:
+        if (
+            len(fit) < MAX_ADAPTERS
+            and 0 < len(name) <= 1000
+            and abs(weight) <= MAX_WEIGHT
+            and not _CONTROL.search(name)
+        ):
+            fit.append({"name": name, "weight": weight})
+        else:
+            limits = f"at most {MAX_ADAPTERS} with weights of -{MAX_WEIGHT} to {MAX_WEIGHT} are possible"
+            notes.append(f"LoRA `{name}` at {weight:g} was left out: {limits}.")
+    return fit
+
+
+def sampler_of(name: str, notes: list[str]) -> str | None:
+    """Our name of a sampler."""
+    found = _key_of(_SAMPLER_NAMES, name) or (name.lower() if name.lower() in SAMPLERS else None)
+    if name and found is None:
+        notes.append(f"Sampler `{name}` is not known here; the preset's is used.")
+    return found
+
+
+def schedule_of(name: str, notes: list[str]) -> str | None:
+    """Our name of a schedule; the web UI's `Automatic` leaves the choice open."""
+    found = _key_of(_SCHEDULE_NAMES, name) or (name.lower() if name.lower() in SCHEDULES else None)
+    if found is None and name.lower() not in ("", "automatic"):
+        notes.append(f"Schedule `{name}` is not known here; the preset's is used.")
+    return found
+
+
+def size_near(width: int, height: int, notes: list[str]) -> dict[str, object]:
+    """The nearest size that can be painted."""
+    near = [min(MAX_SIDE, max(MIN_SIDE, round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE)) for side in (width, height)]
+    if near != [width, height]:
+        notes.append(
+            f"Its size {width}x{height} became {near[0]}x{near[1]}: "
+            f"sides are multiples of {SIZE_MULTIPLE} from {MIN_SIDE} to {MAX_SIDE}."
+        )
     return {"width": near[0], "height": near[1]}
 
 
-def _whole(fields: Mapping[str, str], name: str, least: int, most: int, notes: list[str]) -> int | None:
-    text = fields.get(name, "")
-    if text.isdigit() and least <= int(text) <= most:
+def whole(name: str, text: str, least: int, most: int, notes: list[str]) -> int | None:
+    """A whole number in these limits."""
+    if text.isascii() and text.isdigit() and len(text) <= 20 and least <= int(text) <= most:
         return int(text)
     if text:
         notes.append(f"{name} {text} is outside {least} to {most} and was left out.")
     return None
+
+
+def guidance(name: str, text: str, notes: list[str]) -> float | None:
+    """How strongly to follow the prompt."""
+    if re.fullmatch(r"\d{1,3}(\.\d{0,20})?", text, re.ASCII) and float(text) <= MAX_CFG:
+        return float(text)
+    if text:
+        notes.append(f"{name} {text} is outside 0 to {MAX_CFG} and was left out.")
+    return None
+
+
+def _sampling(fields: Mapping[str, str], notes: list[str]) -> dict[str, object]:
+    sampler, schedule = fields.get("Sampler", ""), fields.get("Schedule type", "")
+    for name in _SCHEDULE_NAMES.values():
+        # Older versions wrote both into one name: "DPM++ 2M Karras".
+        if sampler.lower().endswith(" " + name.lower()):
+            sampler, schedule = sampler[: -len(name) - 1], name
+    return {"sampler": sampler_of(sampler, notes), "schedule": schedule_of(schedule, notes)}
+
+
+def _size(fields: Mapping[str, str], notes: list[str]) -> dict[str, object]:
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", fields.get("Hires resize") or fields.get("Size", ""), re.ASCII)
+    if not found:
+        return {}
+    factor = re.fullmatch(r"\d(\.\d{1,6})?", fields.get("Hires upscale", ""), re.ASCII)
+    times = float(factor[0]) if factor and "Hires resize" not in fields else 1.0
+    return size_near(round(int(found[1]) * times), round(int(found[2]) * times), notes)
 
 
 def _key_of(names: Mapping[str, str], name: str) -> str | None:

@@ -28,10 +28,14 @@ def save_picture(
     Where that name is taken it becomes `stem-2`, `stem-3` and so on. The folder is made when it is missing. Raises
     `StorageError` with the path when the disk is full or the folder cannot be written; nothing half-written stays.
     """
-    content = encoded(image, recipe, output)
+    return save_content(encoded(image, recipe, output), folder, stem, suffix or SUFFIXES[output.format])
+
+
+def save_content(content: bytes, folder: Path, stem: str, suffix: str) -> Path:
+    """Write a picture file that is made already, in the way of `save_picture`; the path that it got."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _write_new(folder, stem, suffix or SUFFIXES[output.format], content)
+        return _write_new(folder, stem, suffix, content)
     except OSError as error:
         raise _unwritable(folder, error.strerror or str(error)) from error
 

@@ -35,13 +35,14 @@ def resolve_adapters(
 ) -> tuple[tuple[AdapterRequest, ...], tuple[str, ...]]:
     """The adapters with their trigger words filled in, and the file of each.
 
-    A trigger that the request gives is kept. Without one, the words that the file itself names are used.
+    A trigger that the request gives is kept, an empty one too. Without one, the words that the file itself names are
+    used.
 
     Raises `NotFound` for a name that is in none of the folders and is no path either.
     """
     found = [find_adapter(adapter.name, folders) for adapter in adapters]
     complete = [
-        adapter if adapter.trigger else adapter.model_copy(update={"trigger": trigger_of(path)})
+        adapter if "trigger" in adapter.model_fields_set else adapter.model_copy(update={"trigger": trigger_of(path)})
         for adapter, path in zip(adapters, found, strict=True)
     ]
     return tuple(complete), tuple(str(path) for path in found)
@@ -91,4 +92,5 @@ def trigger_of(path: Path) -> str:
     if not isinstance(metadata, dict):
         return ""
     words = (cast(dict[str, Any], metadata).get(key) for key in TRIGGER_KEYS)
-    return next((word.strip() for word in words if isinstance(word, str) and word.strip()), "")
+    plain = ("".join(c for c in word if c.isprintable()).strip() for word in words if isinstance(word, str))
+    return next((word for word in plain if word), "")

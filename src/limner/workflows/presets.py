@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from limner.domain import MAX_STEPS, CacheSettings, Record, Sampler, Schedule, Side, Stage
+from limner.domain import MAX_CFG, MAX_STAGES, MAX_STEPS, CacheSettings, Record, Sampler, Schedule, Side, Stage
 from limner.errors import ConfigError, NotFound
 from limner.validation import sentences
 
@@ -26,7 +26,7 @@ class Preset(Record):
 
     name: str
     description: str = ""
-    stages: tuple[Stage, ...] = Field(min_length=1, max_length=8)
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=MAX_STAGES)
 
 
 class StageChanges(Record):
@@ -35,7 +35,7 @@ class StageChanges(Record):
     width: Side | None = Field(default=None, examples=[176])
     height: Side | None = Field(default=None, examples=[224])
     steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, examples=[9])
-    cfg: float | None = Field(default=None, ge=0, le=30, examples=[2.0])
+    cfg: float | None = Field(default=None, ge=0, le=MAX_CFG, examples=[2.0])
     sampler: Sampler | None = Field(default=None, examples=["euler_ancestral"])
     schedule: Schedule | None = Field(default=None, examples=["simple"])
     shift: float | None = Field(default=None, gt=0, le=100, examples=[3.0])

@@ -14,7 +14,6 @@ from limner.cli import COMMANDS, exit_codes
 from limner.cli.application import Application
 from limner.cli.exit_codes import exit_code_of
 from limner.cli.progress import Display
-from limner.domain import GenerationRequest
 from limner.errors import BrokenCheckpoint, ConfigError, NotFound, OutOfMemory, StorageError
 from limner.events import Progress, StageUpdate
 from tests.unit.cli.conftest import Terminal
@@ -53,7 +52,7 @@ def test_a_terminal_sees_stage_step_and_time_left() -> None:
     application = Application()
     screen = io.StringIO()
     with Display(application, Console(file=screen, force_terminal=True, width=120)) as display:
-        task = display.add(GenerationRequest(prompt="a red boat on the sea in the evening sun"))
+        task = display.add("a red boat on the sea in the evening sun")
         display.tell(task, StageUpdate(index=0, stage=1, stages=3, status="processing", width=336, height=432))
         display.tell(task, Progress(current=14, total=41, index=0, stage=1, stages=3, step=5, steps=16, eta_s=6.4))
         application.say("a remark")
@@ -67,7 +66,7 @@ def test_without_a_terminal_nothing_moves_but_a_line_now_and_then(capsys: pytest
     step = Progress(current=14, total=41, index=0, stage=1, stages=3, step=5, steps=16, eta_s=6.4)
     for every_s in (60, 0):
         with Display(Application(), every_s=every_s) as display:
-            task = display.add(GenerationRequest())
+            task = display.add("")
             display.tell(task, StageUpdate(index=0, stage=1, stages=3, status="processing", width=336, height=432))
             display.tell(task, step)
             display.remove(task)

@@ -16,6 +16,7 @@ from limner.backends.fake import FakeBackend
 from limner.errors import EngineFault, OutOfMemory
 from limner.events import Event
 from limner.media.metadata import read_recipe
+from limner.media.pictures import sha256_of
 from limner.ports import Order
 from tests.support.records import gradient
 from tests.unit.cli.conftest import Terminal
@@ -67,6 +68,24 @@ def test_every_flag_reaches_the_order(terminal: Terminal) -> None:
     assert [(adapter.name, adapter.weight) for adapter in request.adapters] == [("pen", 0.5), ("pen", 0.8)]
     assert (request.on_adapter_mismatch, request.references[0].path) == ("fail", "cat.png")
     assert terminal.out == "new/folder/a-boat-5.webp\nnew/folder/a-boat-6.webp\n"
+
+
+def test_a_mask_goes_with_the_picture_and_is_found_again(terminal: Terminal) -> None:
+    Path("album").mkdir()
+    gradient(64, 64).save("album/cat.png")
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (32, 0, 64, 64))
+    mask.save("album/mask.png")
+    terminal.run("generate", "a boat", *TINY, "--reference", "album/cat.png", "--mask", "album/mask.png")
+    assert terminal.code == 0, terminal.err
+    picture = Image.open("a-boat-7.png")
+    assert picture.crop((0, 0, 32, 64)).tobytes() == gradient(64, 64).crop((0, 0, 32, 64)).tobytes()
+    recorded = read_recipe("a-boat-7.png").request.mask
+    assert recorded and recorded.sha256 == sha256_of("album/mask.png")
+    terminal.run("generate", "--like", "a-boat-7.png", "--out", "again.png")
+    assert _same_pixels("a-boat-7.png", "again.png")
+    terminal.run("generate", "a boat", *TINY, "--mask", "album/mask.png")
+    assert (terminal.code, terminal.err.count("there is no picture")) == (2, 1)
 
 
 def test_the_device_goes_into_the_settings(terminal: Terminal) -> None:
@@ -410,7 +429,7 @@ def test_like_takes_what_it_can_from_a_foreign_picture(terminal: Terminal) -> No
     gradient().save("foreign.png", pnginfo=chunks)
     terminal.run("generate", "--like", "foreign.png", "--preset", "single", "--aspect", "1:1")
     assert terminal.code == 0, terminal.err
-    assert terminal.err.startswith("note: It was made with checkpoint `dream`; name yours with --model.\n")
+    assert terminal.err.startswith("note: It was made with checkpoint `dream`; choose one of yours.\n")
     plan = terminal.backend.orders[0].plans[0]
     assert (plan.prompt, plan.seed, plan.width, plan.stages[0].steps) == ("a cat", 3, 768, 4)
 

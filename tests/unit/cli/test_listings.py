@@ -99,9 +99,20 @@ def test_inspect_reads_foreign_pictures(terminal: Terminal) -> None:
     gradient().save("foreign.png", pnginfo=chunks)
     terminal.run("inspect", "foreign.png")
     assert terminal.out == ("prompt    a cat\nnegative  fog\nseed      3\nsteps     4\nadapters  ink at 0.5\n")
-    assert terminal.err == "note: It was made with checkpoint `dream`; name yours with --model.\n"
+    assert terminal.err == "note: It was made with checkpoint `dream`; choose one of yours.\n"
     terminal.run("inspect", "foreign.png", "--json")
     assert terminal.json["foreign"]["request"]["prompt"] == "a cat"
+
+
+def test_inspect_reads_a_graph_of_comfyui(terminal: Terminal) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    chunks.add_text("prompt", '{"1": {"class_type": "SaveImage", "inputs": {}}}')
+    gradient().save("graph.png", pnginfo=chunks)
+    terminal.run("inspect", "graph.png")
+    assert (terminal.code, terminal.out.strip()) == (0, "")
+    assert terminal.err == "note: Its graph was made with ComfyUI and has no KSampler that limner understands.\n"
 
 
 def test_inspect_says_when_there_is_nothing(terminal: Terminal) -> None:

@@ -345,7 +345,7 @@ def test_the_outcome_is_the_records_own(tmp_path: Path) -> None:
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(1, 5),
     st.lists(st.tuples(st.integers(1, 6), st.floats(-4, 4)), max_size=3),

@@ -167,7 +167,7 @@ def test_window_from_the_beginning_includes_the_first_level() -> None:
         assert state.consider(_latent(3), model.sigma_max) is not None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0.0, 2.0), st.integers(0, 2**32), st.integers(3, 25))
 def test_counts_add_up_and_answers_follow_the_latest_computed_call(threshold: float, seed: int, calls: int) -> None:
     state = _state(threshold)

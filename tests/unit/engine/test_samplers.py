@@ -48,7 +48,7 @@ def _run(sampling: Sampling, denoiser: Denoiser) -> tuple[Tensor, list[tuple[Ten
             return finished.value, asked
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(a_model, a_sampler, a_schedule, some_steps, a_denoise)
 def test_every_run_is_finite_and_asks_as_often_as_announced(
     model: Parameterization, sampler: str, schedule: str, steps: int, denoise: float
@@ -60,7 +60,7 @@ def test_every_run_is_finite_and_asks_as_often_as_announced(
     assert all(bool(torch.isfinite(x).all()) and 0 < sigma <= float(sigmas[0]) for x, sigma in asked)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(a_model, a_sampler, a_schedule, some_steps, a_denoise)
 def test_model_that_always_sees_one_picture_ends_with_it(
     model: Parameterization, sampler: str, schedule: str, steps: int, denoise: float
@@ -70,7 +70,7 @@ def test_model_that_always_sees_one_picture_ends_with_it(
     assert torch.allclose(out, picture, atol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(a_model, a_sampler, a_schedule, st.integers(1, 12))
 def test_latents_given_away_are_not_modified_afterwards(
     model: Parameterization, sampler: str, schedule: str, steps: int

@@ -21,7 +21,7 @@ some_steps = st.integers(1, 60)
 a_denoise = st.floats(0.05, 1.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(a_model, a_schedule, some_steps, a_denoise)
 def test_levels_fall_to_zero_within_the_model_s_range(
     model: Parameterization, schedule: str, steps: int, denoise: float
@@ -33,7 +33,7 @@ def test_levels_fall_to_zero_within_the_model_s_range(
     assert float(sigmas[0]) <= model.sigma_max * (1 + 1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(a_model, st.sampled_from(sorted(SCHEDULES.keys() - NOT_EXACTLY_N)), some_steps)
 def test_full_denoise_runs_exactly_n_steps_from_pure_noise(model: Parameterization, schedule: str, steps: int) -> None:
     sigmas = sigmas_for(model, schedule, steps)
@@ -41,7 +41,7 @@ def test_full_denoise_runs_exactly_n_steps_from_pure_noise(model: Parameterizati
     assert float(sigmas[0]) == pytest.approx(model.sigma_max, rel=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(a_model, st.sampled_from(sorted(SCHEDULES.keys() - {"beta"})), some_steps, st.floats(0.05, 0.9999))
 def test_late_denoise_cut_runs_exactly_n_steps(
     model: Parameterization, schedule: str, steps: int, denoise: float
@@ -52,7 +52,7 @@ def test_late_denoise_cut_runs_exactly_n_steps(
     assert torch.equal(sigmas, whole[-(steps + 1) :])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(a_model, st.sampled_from(sorted(SCHEDULES.keys() - NOT_EXACTLY_N)), st.integers(2, 60))
 def test_samplers_that_drop_the_penultimate_level_still_run_n_steps(
     model: Parameterization, schedule: str, steps: int
@@ -115,7 +115,7 @@ def test_percent_goes_from_everything_to_nothing() -> None:
     assert Epsilon().percent_to_sigma(1e-9) == pytest.approx(Epsilon().sigma_max)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(a_model, st.floats(0.01, 0.99))
 def test_log_snr_converts_back(model: Parameterization, sigma: float) -> None:
     half_log_snr = model.half_log_snr(sigma)

@@ -61,7 +61,7 @@ def drawn_rows(draw: st.DrawFn) -> Row:
 rows = drawn_rows()
 
 
-@settings(max_examples=25, deadline=None, phases=GENERATE)
+@settings(max_examples=25, phases=GENERATE)
 @given(st.lists(rows, min_size=1, max_size=4))
 def test_the_packed_forward_equals_diffusers(batch: list[Row]) -> None:
     ours = FAMILY.predict(batch)
@@ -75,7 +75,7 @@ def test_the_packed_forward_equals_diffusers(batch: list[Row]) -> None:
         assert torch.allclose(own, -other[:, 0], atol=2e-5)
 
 
-@settings(max_examples=15, deadline=None, phases=GENERATE)
+@settings(max_examples=15, phases=GENERATE)
 @given(st.lists(st.tuples(rows, st.integers(0, 2)), min_size=2, max_size=4))
 def test_rows_with_different_adapters_share_a_forward(batch: list[tuple[Row, int]]) -> None:
     choices: list[AppliedAdapters] = [(), ((adapter(1), 0.8),), ((adapter(1), 0.8), (adapter(2), -0.3))]
@@ -247,7 +247,7 @@ def paintings(draw: st.DrawFn) -> Painting:
     return Painting(plan, FAMILY, draw(st.sampled_from([choice for choice, _ in adapters])))
 
 
-@settings(max_examples=12, deadline=None, phases=GENERATE)
+@settings(max_examples=12, phases=GENERATE)
 @given(st.lists(st.tuples(st.integers(0, 5), paintings()), min_size=2, max_size=4), st.integers(60, 500))
 def test_batched_equals_alone(arrivals: list[tuple[int, Painting]], budget: int) -> None:
     together = paint(Engine(token_budget=budget), arrivals)

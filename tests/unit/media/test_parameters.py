@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limner.domain import SAMPLERS, SCHEDULES, AdapterRequest
-from limner.errors import InvalidRequest
+from limner.domain import SAMPLERS, SCHEDULES, AdapterRequest, GenerationRequest
+from limner.errors import Unsupported
 from limner.media.parameters import parse_parameters, write_parameters
 from tests.support.records import recipe
 
@@ -57,19 +60,35 @@ def test_a_text_of_the_web_ui_is_understood() -> None:
     assert (request.sampler, request.schedule, request.steps, request.cfg) == ("dpmpp_2m", "karras", 25, 7.5)
     assert (request.seed, request.width, request.height) == (1234, 512, 768)
     assert found.notes == (
-        "Its size 510x768 became 512x768: sides are multiples of 16.",
-        "It was made with checkpoint `dream, v2`; name yours with --model.",
+        "Its size 510x768 became 512x768: sides are multiples of 16 from 64 to 4096.",
+        "It was made with checkpoint `dream, v2`; choose one of yours.",
+        "Not understood and left out: Clip skip 2.",
     )
 
 
 def test_what_cannot_be_carried_over_is_said() -> None:
-    found = parse_parameters("a cat\nSteps: 900, Sampler: UniPC, Seed: 1, Denoising strength: 0.4")
-    assert (found.request.steps, found.request.sampler) == (None, None)
+    found = parse_parameters(
+        "a cat\x07 <lora:ink:11>\n"
+        "Steps: 900, Sampler: UniPC, Schedule type: Turbo, CFG scale: 99, Seed: 1, Denoising strength: 0.4"
+    )
+    assert found.request == GenerationRequest(prompt="a cat", seed=1)
     assert found.notes == (
+        "Control characters in its prompt were left out.",
+        "LoRA `ink` at 11 was left out: at most 16 with weights of -10 to 10 are possible.",
         "Steps 900 is outside 1 to 200 and was left out.",
+        "CFG scale 99 is outside 0 to 30 and was left out.",
         "Sampler `UniPC` is not known here; the preset's is used.",
+        "Schedule `Turbo` is not known here; the preset's is used.",
         "It began with another picture, which the file does not carry.",
     )
+
+
+def test_a_refined_picture_has_its_finished_size() -> None:
+    found = parse_parameters(
+        "a cat\nSteps: 9, Seed: 1, Size: 512x768, Denoising strength: 0.4, Hires upscale: 1.5, Hires upscaler: Latent"
+    )
+    assert (found.request.width, found.request.height) == (768, 1152)
+    assert found.notes == ("Not understood and left out: Hires upscaler Latent.",)
 
 
 def test_an_empty_prompt_is_possible() -> None:
@@ -79,7 +98,7 @@ def test_an_empty_prompt_is_possible() -> None:
 
 @pytest.mark.parametrize("text", ["", "hello", "just\nsome words"])
 def test_other_text_is_refused(text: str) -> None:
-    with pytest.raises(InvalidRequest, match="a form that limner does not know"):
+    with pytest.raises(Unsupported, match="a form that limner does not know"):
         parse_parameters(text)
 
 
@@ -87,5 +106,15 @@ def test_other_text_is_refused(text: str) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         parse_parameters(text + "\nSteps: 3, Seed: 1, Size: " + text)
-    except InvalidRequest:
+    except Unsupported:
         return
+
+
+@pytest.mark.parametrize("piece", ["a", " ", 'a:"', ",a", "<lora:", ' "\\'])
+def test_a_million_characters_are_read_quickly(piece: str) -> None:
+    long = piece * (200_000 // len(piece))
+    began = time.monotonic()
+    for text in (f"{long}x\nSteps: 9, {long}", f"x{long}"):
+        with contextlib.suppress(Unsupported):
+            parse_parameters(text)
+    assert time.monotonic() - began < 10

@@ -12,7 +12,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from limner.errors import InvalidRequest
-from limner.media.pictures import fit, open_reference, sha256_of
+from limner.media.pictures import fit, fit_mask, open_mask, open_reference, open_whole, require_same_shape, sha256_of
 from tests.support.records import gradient
 
 
@@ -136,3 +136,62 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "p").startswith("ba7816bf")
     with pytest.raises(InvalidRequest, match="Check the path"):
         sha256_of(tmp_path / "gone")
+
+
+# --- masks
+
+
+def _mask(image: Image.Image, path: Path) -> list[int]:
+    mask = open_mask(_saved(image, path))
+    assert mask.mode == "L"
+    return list(mask.tobytes())
+
+
+def _pixels(mode: str, *colours: Any) -> Image.Image:
+    image = Image.new(mode, (len(colours), 1))
+    for x, colour in enumerate(colours):
+        image.putpixel((x, 0), colour)
+    return image
+
+
+def test_white_is_painted_anew_and_black_stays(tmp_path: Path) -> None:
+    assert _mask(_pixels("L", 0, 255, 128), tmp_path / "l.png") == [0, 255, 128]
+    assert _mask(_pixels("1", 0, 255), tmp_path / "1.png") == [0, 255]
+    opaque = _pixels("RGBA", (0, 0, 0, 255), (255, 255, 255, 255))
+    assert _mask(opaque, tmp_path / "rgba.png") == [0, 255]
+
+
+def test_where_a_mask_is_transparent_that_decides_and_colours_do_not(tmp_path: Path) -> None:
+    image = _pixels("RGBA", (255, 255, 255, 255), (0, 0, 0, 255), (9, 9, 9, 0), (255, 255, 255, 0), (0, 0, 0, 127))
+    assert _mask(image, tmp_path / "rgba.png") == [0, 0, 255, 255, 128]
+    assert _mask(_pixels("LA", (200, 255), (200, 0)), tmp_path / "la.png") == [0, 255]
+
+
+def test_what_a_lossy_file_has_nearly_black_or_white_is_that(tmp_path: Path) -> None:
+    assert _mask(_pixels("L", 12, 13, 242, 243), tmp_path / "l.png") == [0, 13, 242, 255]
+
+
+def test_a_mask_is_cut_as_its_picture_is(tmp_path: Path) -> None:
+    halves = Image.new("L", (200, 100))
+    halves.paste(255, (100, 0, 200, 100))
+    black_or_white = [0] * 128 + [255] * 128
+    picture = fit(halves.convert("RGB"), 64, 64).convert("L").point(black_or_white)
+    assert fit_mask(halves, 64, 64).point(black_or_white).tobytes() == picture.tobytes()
+
+
+def test_a_mask_of_another_shape_is_refused_with_both_sizes() -> None:
+    for mask in ((640, 480), (320, 240), (333, 250), (107, 80)):
+        require_same_shape(mask, (640, 480))
+    with pytest.raises(
+        InvalidRequest, match=r"The mask is 512x512, the reference picture 640x480: their shapes differ"
+    ):
+        require_same_shape((512, 512), (640, 480))
+
+
+def test_a_picture_is_kept_whole_where_it_may_serve_as_a_mask(tmp_path: Path) -> None:
+    image = _pixels("RGBA", (10, 20, 30, 255), (10, 20, 30, 0))
+    path = _saved(image, tmp_path / "p.png")
+    whole = open_whole(path)
+    assert (whole.mode, whole.tobytes()) == ("RGBA", image.tobytes())
+    assert open_reference(_saved(whole, tmp_path / "q.png")).tobytes() == open_reference(path).tobytes()
+    assert open_whole(_saved(gradient(), tmp_path / "r.png")).mode == "RGB"

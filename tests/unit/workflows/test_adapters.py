@@ -64,10 +64,14 @@ def test_without_any_adapter_that_is_said(tmp_path: Path) -> None:
 
 def test_a_trigger_is_read_from_the_file_unless_the_request_has_one(tmp_path: Path) -> None:
     path = _file(tmp_path / "ink.safetensors", {"limner.trigger": "ink style"})
-    wanted = [AdapterRequest(name="ink"), AdapterRequest(name="ink", trigger="pen")]
+    wanted = [
+        AdapterRequest(name="ink"),
+        AdapterRequest(name="ink", trigger="pen"),
+        AdapterRequest(name="ink", trigger=""),
+    ]
     adapters, files = resolve_adapters(wanted, [tmp_path])
-    assert [adapter.trigger for adapter in adapters] == ["ink style", "pen"]
-    assert files == (str(path), str(path))
+    assert [adapter.trigger for adapter in adapters] == ["ink style", "pen", ""]
+    assert files == (str(path),) * 3
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from limner.errors import InvalidRequest
 from limner.workflows.plans import derived_seed, make_plans, replayed, size_of_aspect, with_triggers
 from limner.workflows.presets import Preset, Presets
 
+LETTERS = st.characters(exclude_categories=["Cc", "Cs"], include_characters="\t\n")
+
 PRESETS = {name: Presets().get(name) for name in Presets().names()}
 PICTURE = (Reference(path="cat.png"),)
 
@@ -32,8 +34,8 @@ seeds = st.integers(0, MAX_SEED)
 presets = st.sampled_from(list(PRESETS.values()))
 requests = st.builds(
     GenerationRequest,
-    prompt=st.text(max_size=20),
-    negative_prompt=st.text(max_size=20),
+    prompt=st.text(LETTERS, max_size=20),
+    negative_prompt=st.text(LETTERS, max_size=20),
     count=st.integers(1, 8),
     seed=seeds,
     steps=st.none() | st.integers(1, 200),
@@ -43,9 +45,9 @@ requests = st.builds(
     shift=st.none() | st.floats(0.1, 100),
     cache=st.none() | st.just(CacheSettings()),
     references=st.sampled_from([(), PICTURE]),
-    adapters=st.lists(st.builds(AdapterRequest, name=st.just("ink"), trigger=st.text(max_size=5)), max_size=2).map(
-        tuple
-    ),
+    adapters=st.lists(
+        st.builds(AdapterRequest, name=st.just("ink"), trigger=st.text(LETTERS, max_size=5)), max_size=2
+    ).map(tuple),
 )
 
 

@@ -31,6 +31,7 @@ from limner.engine.checkpoints import (
 )
 from limner.engine.families.shared_weights import (
     CONFIG_METADATA,
+    TEXT_PREFIXES,
     count_below,
     load_qwen3,
     load_tokenizer,
@@ -77,6 +78,22 @@ def precision_policy(files: CheckpointFiles) -> PrecisionPolicy:
     """What `choose_precision` needs to know of the checkpoint, from its headers alone."""
     source = open_tensors(files.transformer).under(WHOLE_PREFIX)
     return PrecisionPolicy(stored=source.dtype, parameters=source.parameters)
+
+
+def header_targets(files: CheckpointFiles) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[int, int]]]:
+    """The linear layers of transformer and text encoder that adapters may change, from the files' headers alone."""
+    source = open_tensors(files.transformer).under(WHOLE_PREFIX)
+    parts = transformer_parts(source)
+    shapes = {name: part.shape(source.tensors[part.name].shape) for name, part in parts.items()}
+    return _matrices(shapes), _matrices(open_tensors(files.text_encoder).under(*TEXT_PREFIXES).shapes)
+
+
+def _matrices(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
+    return {
+        name.removesuffix(".weight"): (shape[0], shape[1])
+        for name, shape in shapes.items()
+        if name.endswith(".weight") and len(shape) == 2 and name not in ("embed_tokens.weight", "lm_head.weight")
+    }
 
 
 def load_components(

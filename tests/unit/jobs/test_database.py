@@ -1,0 +1,134 @@
+"""The database's form, and what happens when it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, delete, event
+
+from limner.errors import ConfigError, DatabaseError
+from limner.jobs import database as database_module
+from limner.jobs.database import Database
+from limner.jobs.gallery import Gallery, ImageFilter
+from limner.jobs.store import JobFilter, JobStore
+from limner.jobs.tables import image_adapters, metadata
+from tests.support.jobs import new_job, stored_picture
+
+
+async def test_migrations_make_what_the_tables_say(database: Database) -> None:
+    def differences(connection: Connection) -> list[object]:
+        ours = {table.name for table in metadata.tables.values()} | {"alembic_version"}
+
+        def is_ours(name: str | None, kind: str, parents: object) -> bool:
+            return kind != "table" or name in ours
+
+        context = MigrationContext.configure(connection, opts={"include_name": is_ours})
+        return list(compare_metadata(context, metadata))
+
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_pictures_that_an_older_release_stored_are_found_by_their_adapters(
+    database: Database, store: JobStore, gallery: Gallery
+) -> None:
+    kept = await stored_picture(store, gallery, adapters=[{"name": "ink"}, {"name": "ink"}, {"name": "wash"}])
+    await stored_picture(store, gallery, adapters=[{"name": "ink"}], fits=False)
+    await stored_picture(store, gallery)
+    migration = import_module("limner.jobs.migrations.versions.0004_filters")
+    async with database.begin() as connection:
+        await connection.execute(delete(image_adapters))
+        await connection.exec_driver_sql(migration.KNOWN[connection.dialect.name])
+    for name in ("ink", "wash"):
+        assert [image.id for image in (await gallery.list(ImageFilter(adapter=name))).items] == [kept.id]
+
+
+async def test_several_processes_may_upgrade_at_once(database_url: str) -> None:
+    databases = [Database(database_url) for _ in range(4)]
+    await asyncio.gather(*(database.upgrade() for database in databases))
+    await databases[0].check()
+    for database in databases:
+        await database.aclose()
+
+
+async def test_an_upgrade_waits_longer_than_a_write_for_another_process_that_upgrades(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 50)
+    other = sqlite3.connect(tmp_path / "limner.db", isolation_level=None)
+    other.execute("PRAGMA journal_mode=WAL")
+    other.execute("BEGIN IMMEDIATE")
+    asyncio.get_running_loop().call_later(0.5, other.execute, "COMMIT")
+    database = Database(f"sqlite:///{tmp_path / 'limner.db'}")
+    await database.upgrade()
+    await database.check()
+    await database.aclose()
+    other.close()
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://", "nonsense", "", "sqlite:///"])
+def test_a_wrong_address_is_a_clear_error_without_a_password(url: str) -> None:
+    with pytest.raises(ConfigError, match="sqlite:///path"):
+        Database(url)
+    with pytest.raises(ConfigError) as caught:
+        Database("oracle://user:secret@host/name")
+    assert "secret" not in str(caught.value)
+
+
+async def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    path = tmp_path / "limner.db"
+    path.write_bytes(b"this is not a database" * 100)
+    database = Database(f"sqlite:///{path}")
+    with pytest.raises(DatabaseError, match="not a database"):
+        await database.upgrade()
+    await database.aclose()
+    assert path.read_bytes().startswith(b"this is not"), "nothing was written into it"
+
+
+async def test_a_database_that_is_full_loses_only_the_write(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'limner.db'}")
+    await database.upgrade()
+    store = JobStore(database)
+    kept, _ = await store.create(new_job())
+
+    def allow(pages: int | None) -> None:
+        def limit(connection: Any, *_: object) -> None:
+            connection.execute(f"PRAGMA max_page_count={pages or 2**30}")
+
+        event.listen(database.engine.sync_engine, "connect", limit)
+
+    allow(1)  # SQLite takes the number of pages that there are
+    await database.engine.dispose()
+    made = await asyncio.gather(*(store.create(new_job(prompt="x" * 5000)) for _ in range(20)), return_exceptions=True)
+    refused = [error for error in made if isinstance(error, BaseException)]
+    assert refused
+    for error in refused:
+        assert isinstance(error, DatabaseError)
+        assert "full" in error.message and "disk has space" in error.message
+    allow(None)
+    await database.engine.dispose()
+    await store.create(new_job())
+    jobs = (await store.list(JobFilter(), limit=200)).items
+    assert kept.id in [job.id for job in jobs]
+    for job in jobs:
+        assert len(job.pictures) == 1
+        assert [found.number for found in await store.events(job.id)] == [1]
+    await database.aclose()
+
+
+async def test_reading_never_waits_for_a_writer(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'limner.db'}")
+    await database.upgrade()
+    store = JobStore(database)
+    job, _ = await store.create(new_job())
+    async with database.begin():
+        async with asyncio.timeout(2):
+            assert (await store.get(job.id)).id == job.id
+    await database.aclose()

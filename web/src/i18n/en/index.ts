@@ -1,0 +1,9 @@
+import { common } from "./common";
+import { create } from "./create";
+import { gallery } from "./gallery";
+import { help } from "./help";
+import { library } from "./library";
+import { queue } from "./queue";
+import { settings } from "./settings";
+
+export const en = { common, create, gallery, help, library, queue, settings };

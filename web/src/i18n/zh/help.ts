@@ -1,0 +1,60 @@
+import type { Words } from "../index";
+import type { Same } from "../same";
+
+export const help: Same<Words["help"]> = {
+  title: "帮助",
+  steps: {
+    title: "第一步",
+    write: "用中文或英文写下想看到的画面，然后点击“绘制”。",
+    grow: "看着图片从小草图长成完整尺寸，随时可以取消。",
+    keep: "所有作品都会进入图库：收藏、对比、下载。",
+    again: "任何图片都能再用：提示词、种子和参数全部恢复，或者把它当作新图片的起点。",
+  },
+  shortcuts: {
+    title: "键盘快捷键",
+    hint: "在输入框中打字时，字母快捷键不生效。",
+    followedBy: "再按",
+    places: { create: "创作", viewer: "查看图片时", everywhere: "任何地方" },
+    names: {
+      paint: "绘制",
+      cancel: "取消正在进行的绘制",
+      earlier: "上一条提示词",
+      later: "下一条提示词",
+      previous: "上一张图片",
+      next: "下一张图片",
+      favourite: "收藏",
+      download: "下载",
+      details: "查看制作参数",
+      compare: "与另一张对比",
+      delete: "删除",
+      close: "关闭",
+      queue: "打开或关闭队列",
+      goCreate: "前往创作",
+      goGallery: "前往图库",
+      goLibrary: "前往资源",
+      shortcuts: "显示这个列表",
+    },
+  },
+  examples: {
+    title: "在程序中使用",
+    hint: "表单当前的请求，可以直接粘贴运行。修改表单，示例也会随之改变。",
+    prompt: "一艘红色的小船在平静的湖面上",
+    languages: "示例的语言",
+    notes: {
+      curl: "用于命令行。回答保存在 job.json，图片保存在旁边。",
+      python: "需要 httpx 包。",
+      openai: "需要 openai 包。其他支持 OpenAI 接口的程序也可以使用同一地址。",
+      javascript: "用于 Node 20 或更新版本，保存为 .mjs 文件；也可以在本页的控制台运行。",
+    },
+    leftOut: "OpenAI 的接口无法表达表单中的这些字段，因此省略：{{fields}}。",
+  },
+  more: {
+    title: "更多",
+    docs: "API",
+    docsHint: "所有接口及其字段和回答",
+    metrics: "指标",
+    metricsHint: "任务、耗时和内存，供 Prometheus 使用",
+    newTab: "在新标签页中打开",
+    version: "limner {{version}}",
+  },
+};
