@@ -7,6 +7,7 @@ the bucket. Every request is bounded in time and repeated a few times; what the 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 256 * 1024
 RETRIES = 3
+LET_GO_S = 0.1
 LONGEST_LINK_S = 7 * 24 * 3600.0
 """How long a signed address may work at most, by the protocol."""
 
@@ -151,7 +153,12 @@ class S3Storage:
             return await obstore.sign_async(self._store, "GET", checked_key(key), expires)
 
     async def aclose(self) -> None:
-        """Nothing to give back: connections close when they are idle."""
+        """Give the client's threads the time to let go of what they last returned.
+
+        Connections close when they are idle. A thread that still holds an object when the interpreter ends aborts the
+        process (PyO3/pyo3-async-runtimes#40), and there is nothing to join.
+        """
+        await asyncio.sleep(LET_GO_S)
 
     @contextmanager
     def _translated(self, key: str, verb: str) -> Generator[None]:

@@ -100,6 +100,7 @@ async def main():
     async for piece in zipped([Entry(f"{n}.png", 50_000_000, storage.stream("big.png")) for n in range(4)]):
         sent += len(piece)
     print(sent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    await storage.aclose()
 
 asyncio.run(main())
 """
