@@ -161,6 +161,12 @@ class Stage(Record):
         validation_alias=AliasChoices("cfg", "guidance_scale"),
         description="how strongly to follow the prompt; 1 means without guidance",
     )
+    guidance: float | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_CFG,
+        description="guidance that a distilled network such as FLUX.1-dev is told; the family's own when absent",
+    )
     sampler: Sampler = Field(default="euler", description="how steps are made")
     schedule: Schedule = Field(default="simple", description="how the noise is spread over the steps")
     shift: float | None = Field(default=None, gt=0, le=100, description="flow shift; the family's own when absent")
@@ -299,6 +305,7 @@ class Plan(Record):
     prompt: str = Field(description="with the adapters' trigger words")
     negative_prompt: str = Field(description="what to keep out")
     seed: Seed = Field(description="of the first noise")
+    clip_skip: int | None = Field(default=None, description="CLIP's layer that is read, counted from its end")
     stages: tuple[Stage, ...] = Field(min_length=1, description="in the order in which they are painted")
 
     @property

@@ -22,7 +22,6 @@ class TinyFamily:
     """Epsilon prediction, four latent channels, one size a forward."""
 
     name = "tiny"
-    default_shift = 1.0
 
     def __init__(self, seed: int = 0, device: str = "cpu") -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -35,21 +34,21 @@ class TinyFamily:
         self.fail: Exception | None = None
         self.fail_above_rows: int | None = None
 
-    def parameterization(self, shift: float | None) -> Epsilon:
+    def parameterization(self, shift: float | None, width: int, height: int) -> Epsilon:
         return Epsilon()
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return (CHANNELS, height // 8, width // 8)
 
-    def encode_text(self, text: str, adapters: AppliedAdapters = ()) -> Encoding:
+    def encode_text(self, text: str, adapters: AppliedAdapters = (), clip_skip: int | None = None) -> Encoding:
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
         features = torch.randn(1, 8, generator=torch.Generator().manual_seed(seed))
         return Encoding(features, tokens=1)
 
-    def batch_key(self, shape: tuple[int, int, int]) -> Hashable:
+    def batch_key(self, shape: tuple[int, int, int], references: tuple[Tensor, ...] = ()) -> Hashable:
         return shape
 
-    def row_tokens(self, shape: tuple[int, int, int], encoding: Encoding) -> int:
+    def row_tokens(self, shape: tuple[int, int, int], encoding: Encoding, references: tuple[Tensor, ...] = ()) -> int:
         return shape[1] * shape[2]
 
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:

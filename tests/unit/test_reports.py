@@ -25,9 +25,7 @@ def test_headers_tell_the_layers_that_the_loaded_networks_have(tmp_path: Path) -
     places = native.places_of(settings_of(tmp_path).native)
     files = find_checkpoint("sketchbook", places.models_dir, places.builtin_dir)
     family = Residency(places).get().family
-    targets, text_targets = header_targets(files)
-    assert targets == family.adapter_targets()
-    assert text_targets == family.components.text_targets()
+    assert header_targets(files) == family.adapter_targets()
 
 
 def test_a_judged_adapter_has_the_outcome_of_a_loaded_one(tmp_path: Path) -> None:
@@ -36,8 +34,7 @@ def test_a_judged_adapter_has_the_outcome_of_a_loaded_one(tmp_path: Path) -> Non
     checkpoint = residency.get()
     file = shipped_adapters() / "ink.safetensors"
     loaded = residency.adapter(file, checkpoint)
-    targets = checkpoint.family.adapter_targets(), checkpoint.family.components.text_targets()
-    judged = judge_adapter(file, *targets, "zimage", checkpoint="sketchbook")
+    judged = judge_adapter(file, checkpoint.family.adapter_targets(), "zimage", checkpoint="sketchbook")
     assert (judged.status, judged.matched, judged.total) == (loaded.status, loaded.matched, loaded.total)
     assert judged.adapter is None
 

@@ -580,7 +580,7 @@ def judge_adapters(settings: NativeSettings, adapters: Mapping[str, Path]) -> di
     """How well adapters would fit each sound checkpoint, from headers alone: adapter, checkpoint, outcome."""
     from limner.engine.adapters import judge_adapter
     from limner.engine.checkpoints import find_checkpoint
-    from limner.engine.families.zimage_weights import header_targets
+    from limner.engine.families.registry import family_module
 
     places = places_of(settings)
     judged: dict[str, dict[str, AdapterOutcome]] = {name: {} for name in adapters}
@@ -588,9 +588,9 @@ def judge_adapters(settings: NativeSettings, adapters: Mapping[str, Path]) -> di
         if entry.problem:
             continue
         files = find_checkpoint(entry.name, places.models_dir, places.builtin_dir, places.given)
-        targets, text_targets = header_targets(files)
+        targets = family_module(entry.family).header_targets(files)
         for name, path in adapters.items():
-            found = judge_adapter(path, targets, text_targets, entry.family, checkpoint=entry.name)
+            found = judge_adapter(path, targets, entry.family, checkpoint=entry.name)
             judged[name][entry.name] = found.outcome(1.0).model_copy(update={"name": name})
     return judged
 

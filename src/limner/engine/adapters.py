@@ -36,6 +36,19 @@ Targets = Mapping[str, tuple[int, int]]
 _serials = itertools.count()
 
 
+@dataclass(frozen=True)
+class AdapterTargets:
+    """What an adapter may change in a checkpoint: module paths to the shapes of their weights.
+
+    Args:
+        denoiser: of the denoising network.
+        texts: of each text encoder, by component (`text_encoder`, `text_encoder_2`).
+    """
+
+    denoiser: Targets
+    texts: Mapping[str, Targets]
+
+
 @dataclass(frozen=True, eq=False)
 class LowRank:
     """A change of a linear layer, scale * up @ down."""
@@ -109,8 +122,7 @@ def apply_low_rank(y: Tensor, x: Tensor, deltas: Sequence[LowRank], weight: floa
 
 def load_adapter(
     path: Path,
-    targets: Targets,
-    text_targets: Targets | None = None,
+    targets: AdapterTargets,
     family: str = "",
     *,
     checkpoint: str = "",
@@ -121,8 +133,7 @@ def load_adapter(
 
     Args:
         path: a safetensors file in the PEFT/diffusers, kohya or original (ComfyUI) layout, or PEFT's folder.
-        targets: module path to (out, in) of every linear layer that may be changed.
-        text_targets: the same for the text encoder.
+        targets: what may be changed.
         family: the checkpoint's family, for messages.
         checkpoint: the checkpoint's name, for messages.
         device: where the matrices shall lie.
@@ -131,20 +142,17 @@ def load_adapter(
     Returns:
         Always an outcome, never an error: what cannot be read or does not fit is `skipped` with its reason.
     """
-    return _load(path, targets, text_targets, family, checkpoint, device, dtype, weights=True)
+    return _load(path, targets, family, checkpoint, device, dtype, weights=True)
 
 
-def judge_adapter(
-    path: Path, targets: Targets, text_targets: Targets | None = None, family: str = "", *, checkpoint: str = ""
-) -> LoadedAdapter:
+def judge_adapter(path: Path, targets: AdapterTargets, family: str = "", *, checkpoint: str = "") -> LoadedAdapter:
     """As `load_adapter`, from the file's header alone: whether it would fit. The adapter itself is always None."""
-    return _load(path, targets, text_targets, family, checkpoint, "cpu", torch.float32, weights=False)
+    return _load(path, targets, family, checkpoint, "cpu", torch.float32, weights=False)
 
 
 def _load(
     path: Path,
-    targets: Targets,
-    text_targets: Targets | None,
+    targets: AdapterTargets,
     family: str,
     checkpoint: str,
     device: torch.device | str,
@@ -162,7 +170,9 @@ def _load(
     modules = modules_of(source)
     try:
         for text in (False, True):
-            placement.place([m for m in modules if m.text is text], (text_targets or {}) if text else targets, text)
+            nothing: Targets = {}
+            known = next(iter(targets.texts.values()), nothing) if text else targets.denoiser
+            placement.place([m for m in modules if m.text is text], known, text)
     except LimnerError as error:
         return LoadedAdapter(name, None, 0, len(modules), AdapterStatus.SKIPPED, error.message)
     matched, total = placement.matched, len(modules) - placement.repeated
@@ -296,8 +306,7 @@ class AdapterStore:
     def load(
         self,
         path: Path,
-        targets: Targets,
-        text_targets: Targets | None = None,
+        targets: AdapterTargets,
         family: str = "",
         *,
         identity: Hashable = None,
@@ -317,7 +326,7 @@ class AdapterStore:
             if (known := self._kept.get(key)) is not None:
                 self._kept.move_to_end(key)
                 return known
-        loaded = load_adapter(path, targets, text_targets, family, checkpoint=checkpoint, device=device, dtype=dtype)
+        loaded = load_adapter(path, targets, family, checkpoint=checkpoint, device=device, dtype=dtype)
         with self._lock:
             if mark is not None:
                 self._kept[key] = loaded

@@ -1,55 +1,67 @@
-"""Find checkpoints on the disk and put their weights into networks; never over a network.
+"""Find checkpoints on the disk; never over a network.
 
 A checkpoint is a diffusers folder, ComfyUI's split files, or one file that holds all parts. It is recognised by its
-tensors, never by its name, and it is opened by headers alone until somebody asks for weights. Invariant: a network is
-built on the meta device and every one of its tensors comes from a file; nothing is ever drawn at random.
+tensors, never by its name. Invariant: headers alone are read, and torch is not needed for that.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
-
-from limner.engine.signatures import latent_channels, partners, recognise, text_width, title
+from limner.engine.needs import FAMILIES, Need
+from limner.engine.signatures import recognise, title
 from limner.engine.tensor_files import TensorSource, files_sha256, open_tensors, some
 from limner.errors import BrokenCheckpoint, LimnerError, NotFound, Unsupported
 
-PAINTED = ("zimage",)
 TRANSFORMER_FOLDERS = ("diffusion_models", "unet")
-TEXT_FOLDERS = ("text_encoders", "clip")
-VAE_FOLDERS = ("vae",)
 WHOLE_FOLDERS = ("checkpoints",)
-TOKENIZER_FOLDER = "tokenizers/qwen3"
 WHOLE_PREFIX = "model.diffusion_model."
-ALIGNMENT = 64
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
 
 Layout = Literal["diffusers", "split", "whole"]
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """Where the parts of a checkpoint lie: folders (diffusers) or files; one file may hold several parts."""
+    """Where the parts of a checkpoint lie: folders (diffusers) or files; one file may hold several parts.
+
+    `parts` are called as diffusers calls them: `transformer` (the denoiser, whatever it is), `text_encoder`,
+    `text_encoder_2`, `tokenizer`, `tokenizer_2`, `vae`.
+    """
 
     name: str
+    family: str
     layout: Layout
     path: Path
-    transformer: Path
-    text_encoder: Path
-    vae: Path
-    tokenizer: Path
+    parts: Mapping[str, Path]
     builtin: bool = False
 
+    @property
+    def transformer(self) -> Path:
+        """The denoiser."""
+        return self.parts["transformer"]
+
+    @property
+    def text_encoder(self) -> Path:
+        """The first text encoder."""
+        return self.parts["text_encoder"]
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the first text encoder's tokenizer."""
+        return self.parts["tokenizer"]
+
+    @property
+    def vae(self) -> Path:
+        """The autoencoder."""
+        return self.parts["vae"]
+
     def sha256(self) -> str:
-        """The hash of the transformer's weights, remembered until a file changes."""
+        """The hash of the denoiser's weights, remembered until a file changes."""
         return files_sha256(open_tensors(self.transformer).files)
 
 
@@ -72,6 +84,10 @@ class Given:
     text_encoder: Path | None = None
     vae: Path | None = None
     tokenizer: Path | None = None
+
+    def part(self, name: str) -> Path | None:
+        """The part of that name, None where it is not given."""
+        return vars(self).get(name)
 
 
 def find_checkpoint(
@@ -116,7 +132,7 @@ def list_checkpoints(models_dir: Path, builtin_dir: Path, given: Given | None = 
             source = _transformer_source(path)
             family, size = recognise(source.shapes) or "", source.size_bytes
             files = find_checkpoint(name, models_dir, builtin_dir, given)
-            parts = [open_tensors(part).files for part in (files.transformer, files.text_encoder, files.vae)]
+            parts = [open_tensors(part).files for name, part in files.parts.items() if "tokenizer" not in name]
             size = sum(file.stat().st_size for file in {file for part in parts for file in part})
         except LimnerError as error:
             problem = error.message
@@ -138,7 +154,7 @@ def require_family(source: TensorSource) -> str:
             f"Choose a {_painted()} checkpoint.",
             file=str(source.path),
         )
-    if family not in PAINTED:
+    if family not in FAMILIES:
         raise Unsupported(
             f"`{source.path}` is {title(family)}; this version paints {_painted()}. Choose a {_painted()} checkpoint.",
             file=str(source.path),
@@ -164,123 +180,8 @@ def require_plain_numbers(source: TensorSource) -> None:
         )
 
 
-def read_config(folder: Path) -> dict[str, Any] | None:
-    """The `config.json` of a component's folder; None where the component is a single file.
-
-    Raises:
-        BrokenCheckpoint: the file is missing or is not JSON.
-    """
-    if not folder.is_dir():
-        return None
-    file = folder / "config.json"
-    try:
-        content: Any = json.loads(file.read_text("utf-8"))
-        return dict(content)
-    except FileNotFoundError as error:
-        raise BrokenCheckpoint(f"`{folder}` lacks its config.json. Fetch it again.", file=str(file)) from error
-    except (OSError, ValueError, TypeError) as error:
-        raise BrokenCheckpoint(f"`{file}` is not readable: {error}. Fetch it again.", file=str(file)) from error
-
-
-@dataclass(frozen=True)
-class Part:
-    """Where one tensor of a network comes from: a tensor of the file, some of its rows, or a 1x1 kernel as a matrix."""
-
-    name: str
-    rows: slice | None = None
-    flat: bool = False
-
-    def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that this part has, given that of the stored tensor."""
-        if self.flat and stored[2:] == (1, 1):
-            stored = stored[:2]
-        if self.rows is not None and stored:
-            stored = (len(range(*self.rows.indices(stored[0]))), *stored[1:])
-        return stored
-
-    def take(self, stored: Tensor) -> Tensor:
-        """This part of the stored tensor, at an address of the alignment that torch itself gives."""
-        if self.flat and tuple(stored.shape[2:]) == (1, 1):
-            stored = stored[:, :, 0, 0]
-        taken = (stored if self.rows is None else stored[self.rows]).contiguous()
-        # Kernels round differently over memory that is not aligned, and a mapped file seldom is: the same weights
-        # shall give the same picture whichever layout they come in.
-        return taken if taken.data_ptr() % ALIGNMENT == 0 else taken.clone()
-
-
-def build_network(build: Callable[[], Network], config: Mapping[str, Any], path: Path) -> Network:
-    """Build a network on the meta device, where it costs no memory and no time.
-
-    Raises:
-        BrokenCheckpoint: the configuration contradicts itself.
-    """
-    try:
-        with torch.device("meta"):
-            network = build()
-    except Exception as error:  # libraries check configurations with errors of many kinds
-        shown = ", ".join(f"{name}={value!r}" for name, value in list(config.items())[:12])
-        raise BrokenCheckpoint(
-            f"`{path}` has a configuration that makes no network ({error or type(error).__name__}; {shown}). "
-            "Fetch its config.json again.",
-            file=str(path),
-        ) from error
-    return network.eval().requires_grad_(False)
-
-
-def fill_network(
-    network: Network,
-    source: TensorSource,
-    parts: Mapping[str, Part],
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str = "cpu",
-) -> Network:
-    """Put tensors into a network that was built on the meta device.
-
-    Args:
-        network: its parameters and buffers are replaced.
-        source: where the tensors are stored.
-        parts: for every tensor of the file that is wanted, under the network's own name.
-        dtype: what floating tensors become; those that are stored in it and lie aligned stay memory-mapped.
-        device: where they shall lie.
-
-    Raises:
-        BrokenCheckpoint: tensors are missing, unexpected or of wrong shapes; the message names the first few.
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    kind = type(network).__name__
-    offered = {name: part.shape(source.tensors[part.name].shape) for name, part in parts.items()}
-    if missing := [name for name in expected if name not in offered]:
-        raise _misfit(source, f"lacks {len(missing)} of {len(expected)} tensors of {kind}: {some(missing)}", missing)
-    if unexpected := [part.name for name, part in parts.items() if name not in expected]:
-        what = f"holds {len(unexpected)} tensors that {kind} does not have: {some(unexpected)}"
-        raise _misfit(source, what, unexpected)
-    if wrong := [name for name, shape in expected.items() if offered[name] != shape]:
-        first = ", ".join(f"`{name}` is {offered[name]}, expected {expected[name]}" for name in wrong[:3])
-        raise _misfit(source, f"holds {len(wrong)} tensors of other shapes than {kind} has: {first}", wrong)
-    stored = source.load({part.name: None for part in parts.values()}, dtype, device)
-    network.load_state_dict({name: part.take(stored[part.name]) for name, part in parts.items()}, assign=True)
-    return network.requires_grad_(False)
-
-
-def require_real(network: nn.Module) -> None:
-    """Make sure that nothing was left on the meta device (tables that are computed, not stored).
-
-    Raises:
-        RuntimeError: a defect of the loader, not of the file.
-    """
-    named: list[tuple[str, Tensor]] = [*network.named_parameters(), *network.named_buffers()]
-    if left := [name for name, tensor in named if tensor.is_meta]:
-        raise RuntimeError(f"{type(network).__name__} was left without {some(left)}")
-
-
-def _misfit(source: TensorSource, what: str, names: list[str]) -> BrokenCheckpoint:
-    message = f"`{source.path}` {what}. The file is damaged or belongs to another checkpoint; fetch it again."
-    return BrokenCheckpoint(message, file=str(source.path), tensors=names[:20], count=len(names))
-
-
 def _painted() -> str:
-    return " and ".join(title(family) for family in PAINTED)
+    return " and ".join(title(family) for family in FAMILIES)
 
 
 def _places(models_dir: Path, builtin_dir: Path) -> dict[str, tuple[Path, bool]]:
@@ -314,74 +215,46 @@ def _folder(name: str, path: Path, given: Given, builtin: bool) -> CheckpointFil
             f"`{path}` is not a checkpoint: it has no model_index.json. Name a diffusers folder or a safetensors file.",
             file=str(path),
         )
-    require_family(_transformer_source(path))
-    files = CheckpointFiles(
-        name,
-        "diffusers",
-        path,
-        transformer=path / "transformer",
-        text_encoder=given.text_encoder or path / "text_encoder",
-        vae=given.vae or path / "vae",
-        tokenizer=given.tokenizer or path / "tokenizer",
-        builtin=builtin,
-    )
-    wanted = (files.text_encoder, files.vae, files.tokenizer)
-    if absent := [part.name + "/" for part in wanted if not part.exists()]:
+    source = _transformer_source(path)
+    family = require_family(source)
+    about = FAMILIES[family]
+    beside = [need.part for need in about.needs(source.shapes) or ()] or ["text_encoder", "vae"]
+    wanted = {part: given.part(part) or path / part for part in (*beside, *about.tokenizers)}
+    if absent := [part.name + "/" for part in wanted.values() if not part.exists()]:
         raise BrokenCheckpoint(f"`{path}` lacks {some(absent)}. Fetch the whole folder again.", file=str(path))
-    _require_tokenizer(files.tokenizer)
-    return files
+    for part in about.tokenizers:
+        _require_tokenizer(wanted[part])
+    return CheckpointFiles(name, family, "diffusers", path, {"transformer": path / about.denoiser} | wanted, builtin)
 
 
 def _files(name: str, path: Path, models_dir: Path, given: Given) -> CheckpointFiles:
     source = open_tensors(path)
-    require_family(source)
-    needs = partners(source.shapes)
+    family = require_family(source)
+    about = FAMILIES[family]
+    needs = about.needs(source.shapes)
     if needs is None:
         raise BrokenCheckpoint(
-            f"`{path}` lacks `cap_embedder.1.weight` or `x_embedder.weight`, which every Z-Image transformer has. "
-            "Fetch it again.",
+            f"`{path}` lacks {about.landmarks}, which every {title(family)} denoiser has. Fetch it again.",
             file=str(path),
         )
     whole = any(not tensor.startswith(WHOLE_PREFIX) for tensor in source.tensors) and any(
         tensor.startswith(WHOLE_PREFIX) for tensor in source.tensors
     )
-    text_encoder, vae = given.text_encoder, given.vae
-    if whole:
-        text_encoder = text_encoder or (path if text_width(source.shapes) else None)
-        vae = vae or (path if latent_channels(source.shapes) else None)
-    text_encoder = text_encoder or _partner(
-        path,
-        models_dir,
-        TEXT_FOLDERS,
-        text_width,
-        needs.text_width,
-        f"a Qwen3 text encoder of width {needs.text_width}",
-    )
-    vae = vae or _partner(
-        path,
-        models_dir,
-        VAE_FOLDERS,
-        latent_channels,
-        needs.latent_channels,
-        f"a VAE of {needs.latent_channels} channels",
-    )
-    tokenizer = given.tokenizer or _find_tokenizer(path, text_encoder, models_dir)
-    _require_tokenizer(tokenizer)
-    return CheckpointFiles(name, "whole" if whole else "split", path, path, text_encoder, vae, tokenizer)
+    parts = {"transformer": path}
+    for need in needs:
+        inside = path if whole and need.fits(source.shapes) else None
+        parts[need.part] = given.part(need.part) or inside or _partner(path, models_dir, need)
+    for part, (kind, encoder) in about.tokenizers.items():
+        parts[part] = given.part(part) or _find_tokenizer(path, part, parts[encoder], models_dir / "tokenizers" / kind)
+        _require_tokenizer(parts[part])
+    return CheckpointFiles(name, family, "whole" if whole else "split", path, parts)
 
 
-def _partner(
-    path: Path,
-    models_dir: Path,
-    folders: Iterable[str],
-    measure: Callable[[Mapping[str, tuple[int, ...]]], int | None],
-    wanted: int,
-    what: str,
-) -> Path:
-    """The first file in `folders` whose tensors fit; plain numbers before quantised ones."""
+def _partner(path: Path, models_dir: Path, need: Need) -> Path:
+    """The first file in the need's folders whose tensors fit; plain numbers before quantised ones."""
     fitting: list[tuple[bool, Path]] = []
     others: list[str] = []
-    for folder in folders:
+    for folder in need.folders:
         root = models_dir / folder
         for file in sorted(root.rglob("*.safetensors")) if root.is_dir() else ():
             try:
@@ -389,37 +262,37 @@ def _partner(
             except LimnerError:
                 others.append(file.name)
                 continue
-            if measure(source.shapes) != wanted:
+            if not need.fits(source.shapes):
                 others.append(file.name)
                 continue
             fitting.append((source.dtype not in ("F64", "F32", "F16", "BF16"), file))
     if fitting:
         return min(fitting)[1]
     seen = f" (none of {some(others)} is one)" if others else ""
-    where = " or ".join(f"`{models_dir / folder}`" for folder in folders)
+    where = " or ".join(f"`{models_dir / folder}`" for folder in need.folders)
     raise BrokenCheckpoint(
-        f"`{path.name}` needs {what}; there is none in {where}{seen}. Put the file there, or name it in the settings.",
+        f"`{path.name}` needs {need.what}; there is none in {where}{seen}. Put the file there, or name it in the "
+        "settings.",
         file=str(path),
-        expected=what,
+        expected=need.what,
     )
 
 
-def _find_tokenizer(path: Path, text_encoder: Path, models_dir: Path) -> Path:
+def _find_tokenizer(path: Path, part: str, text_encoder: Path, home: Path) -> Path:
     beside = text_encoder.parent
     candidates = (
-        text_encoder.with_suffix("") / "tokenizer",
+        text_encoder.with_suffix("") / part,
         text_encoder.with_suffix(""),
-        beside / "tokenizer",
+        beside / part,
         beside,
-        models_dir / TOKENIZER_FOLDER,
+        home,
     )
     for folder in candidates:
         if any((folder / file).is_file() for file in TOKENIZER_FILES):
             return folder
-    home = models_dir / TOKENIZER_FOLDER
     raise BrokenCheckpoint(
-        f"`{path.name}` needs Qwen3's tokenizer, which split files do not carry. Put tokenizer.json and "
-        f"tokenizer_config.json (from the `tokenizer/` folder of the model's page) into `{home}`, or name their folder "
+        f"`{path.name}` needs the {home.name} tokenizer, which single files do not carry. Put tokenizer.json and "
+        f"tokenizer_config.json (from the `{part}/` folder of the model's page) into `{home}`, or name their folder "
         "in the settings.",
         file=str(path),
         expected=str(home),

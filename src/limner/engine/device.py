@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from limner.engine.checkpoints import find_checkpoint
-from limner.engine.families.zimage_weights import precision_policy
+from limner.engine.families.registry import family_module
 from limner.engine.precision import choose_device, choose_precision
 from limner.engine.residency import Places
 from limner.errors import LimnerError
@@ -87,7 +87,7 @@ def report(places: Places, threads: int | None) -> DeviceReport:
     try:
         device = choose_device(places.device)
         files = find_checkpoint(places.default_model, places.models_dir, places.builtin_dir, places.given)
-        chosen = choose_precision(device, places.precision, precision_policy(files))
+        chosen = choose_precision(device, places.precision, family_module(files.family).precision_policy(files))
         precision = chosen.names()
         notes += chosen.notes
     except LimnerError as error:

@@ -157,7 +157,7 @@ class Engine:
             if settled:
                 self._report(id, trajectory, before, happenings)
             else:
-                key = (trajectory.family, trajectory.family.batch_key(trajectory.shape))
+                key = (trajectory.family, trajectory.family.batch_key(trajectory.shape, trajectory.context))
                 candidates.append(Candidate(id, key, trajectory.tokens))
         if batch := self._scheduler.plan(candidates):
             self._evaluate(batch, happenings)

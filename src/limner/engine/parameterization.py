@@ -125,7 +125,7 @@ class Flow:
         return self.shift * time / (1 + (self.shift - 1) * time)
 
     def timestep(self, sigma: float) -> float:
-        return 1.0 - sigma
+        return sigma
 
     def signal(self, sigma: float) -> float:
         return 1.0 - sigma

@@ -6,7 +6,7 @@ that it can, and a note says so; it is never fulfilled badly in silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,25 +30,60 @@ LARGE_ON_CPU = 100_000_000
 
 @dataclass(frozen=True)
 class PrecisionPolicy:
-    """What is known of a checkpoint: how its transformer is stored, how large it is, what its VAE cannot bear."""
+    """What is known of a checkpoint before it is loaded.
+
+    Args:
+        stored: the numbers that its transformer is stored in, as safetensors calls them.
+        parameters: of its transformer.
+        vae_bfloat16: whether its VAE may compute in bfloat16; False where that shows in pictures.
+        vae_float16: likewise in float16; False where its activations overflow, as SDXL's do: the picture is black.
+        text_float16: whether its text encoders may compute in float16; False where they overflow, as T5 does.
+        text_encoder_2: whether it has a second text encoder. A wish for `text_encoder` is one for both.
+        text_2_float16: as `text_float16`, for the second alone.
+    """
 
     stored: str = "F32"
     parameters: int = 0
     vae_bfloat16: bool = True
+    vae_float16: bool = True
+    text_float16: bool = True
+    text_encoder_2: bool = False
+    text_2_float16: bool = True
+
+    def bears(self, component: str, dtype: torch.dtype) -> bool:
+        """Whether a component gives finite, good numbers in that precision, on any device."""
+        if dtype is torch.float16:
+            return {
+                "vae": self.vae_float16,
+                "text_encoder": self.text_float16,
+                "text_encoder_2": self.text_float16 and self.text_2_float16,
+            }.get(component, True)
+        return component != "vae" or dtype is not torch.bfloat16 or self.vae_bfloat16
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The precision of every component; `notes` are sentences for people."""
+    """The precision of every component; `notes` are sentences for people.
+
+    `text_encoder_2` is None where the checkpoint's policy names no second text encoder.
+    """
 
     transformer: torch.dtype = torch.float32
     text_encoder: torch.dtype = torch.float32
     vae: torch.dtype = torch.float32
     notes: tuple[str, ...] = ()
+    text_encoder_2: torch.dtype | None = None
+
+    def of(self, component: str) -> torch.dtype:
+        """The precision of a component; further text encoders follow the first where nothing else was chosen."""
+        if component.startswith("text_encoder"):
+            return getattr(self, component, None) or self.text_encoder
+        return getattr(self, component)
 
     def names(self) -> dict[str, str]:
         """Component to dtype, as recipes record it."""
-        return {name: str(getattr(self, name)).removeprefix("torch.") for name in COMPONENTS}
+        named = [*COMPONENTS, "text_encoder_2"] if self.text_encoder_2 else COMPONENTS
+        return {name: _name(self.of(name)) for name in named}
 
 
 def choose_precision(
@@ -64,7 +99,8 @@ def choose_precision(
     Raises:
         ConfigError: an override names an unknown component or precision.
     """
-    chosen, notes = _defaults(device, policy or PrecisionPolicy())
+    policy = policy or PrecisionPolicy()
+    chosen, notes = _defaults(device, policy)
     for component, wish in (overrides or {}).items():
         if component not in COMPONENTS:
             raise ConfigError(
@@ -78,8 +114,9 @@ def choose_precision(
                 f"precision.{component} = `{wish}` is unknown. Choose auto, float32, bfloat16 or float16.",
                 setting=f"precision.{component}",
             )
-        chosen[component], note = _possible(device, component, NAMES[wish])
-        notes += note
+        for meant in _meant(component, policy):
+            chosen[meant], note = _possible(device, meant, NAMES[wish], policy)
+            notes += note
     return Precision(**chosen, notes=tuple(notes))
 
 
@@ -120,14 +157,21 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return False
 
 
+def _meant(component: str, policy: PrecisionPolicy) -> tuple[str, ...]:
+    return ("text_encoder", "text_encoder_2") if component == "text_encoder" and policy.text_encoder_2 else (component,)
+
+
 def _defaults(device: torch.device, policy: PrecisionPolicy) -> tuple[dict[str, torch.dtype], list[str]]:
+    components = [meant for component in COMPONENTS for meant in _meant(component, policy)]
+    chosen: dict[str, torch.dtype] = dict.fromkeys(components, torch.float32)
     if device.type == "cuda":
         if bfloat16_is_fast(device):
-            vae = torch.bfloat16 if policy.vae_bfloat16 else torch.float32
-            return {"transformer": torch.bfloat16, "text_encoder": torch.bfloat16, "vae": vae}, []
-        note = "This graphics card has no bfloat16: transformer and text encoder use float16, the VAE float32."
-        return {"transformer": torch.float16, "text_encoder": torch.float16, "vae": torch.float32}, [note]
-    chosen: dict[str, torch.dtype] = dict.fromkeys(COMPONENTS, torch.float32)
+            return {name: _borne(name, (torch.bfloat16,), policy) for name in components}, []
+        chosen |= {name: _borne(name, (torch.float16,), policy) for name in components if name != "vae"}
+        narrow = [_spoken(name) for name, dtype in chosen.items() if dtype is torch.float16]
+        wide = [_spoken(name) for name, dtype in chosen.items() if dtype is torch.float32]
+        note = f"This graphics card has no bfloat16: {_listed(narrow)} in float16, {_listed(wide)} in float32."
+        return chosen, [note]
     large = policy.parameters > LARGE_ON_CPU and policy.stored == "BF16"
     if device.type == "cpu" and large and bfloat16_is_fast(device):
         chosen["transformer"] = torch.bfloat16
@@ -135,19 +179,37 @@ def _defaults(device: torch.device, policy: PrecisionPolicy) -> tuple[dict[str, 
     return chosen, []
 
 
-def _possible(device: torch.device, component: str, wish: torch.dtype) -> tuple[torch.dtype, list[str]]:
+def _borne(component: str, wishes: Sequence[torch.dtype], policy: PrecisionPolicy) -> torch.dtype:
+    return next((wish for wish in wishes if policy.bears(component, wish)), torch.float32)
+
+
+def _possible(
+    device: torch.device, component: str, wish: torch.dtype, policy: PrecisionPolicy
+) -> tuple[torch.dtype, list[str]]:
+    spoken = _spoken(component)
     if device.type == "cpu" and wish is torch.float16:
-        return torch.float32, [f"float16 is not supported on the CPU: the {_spoken(component)} uses float32."]
-    if device.type == "cuda" and wish is torch.bfloat16 and not bfloat16_is_fast(device):
-        fitting = torch.float32 if component == "vae" else torch.float16
-        name = str(fitting).removeprefix("torch.")
-        return fitting, [f"This graphics card has no bfloat16: the {_spoken(component)} uses {name}."]
-    if device.type == "cpu" and wish is torch.bfloat16 and not bfloat16_is_fast(device):
-        return wish, [
-            f"This processor has no native bfloat16: the {_spoken(component)} will be slower than in float32."
-        ]
+        return torch.float32, [f"float16 is not supported on the CPU: the {spoken} uses float32."]
+    fast = bfloat16_is_fast(device)
+    if device.type == "cuda" and wish is torch.bfloat16 and not fast:
+        fitting = _borne(component, () if component == "vae" else (torch.float16,), policy)
+        return fitting, [f"This graphics card has no bfloat16: the {spoken} uses {_name(fitting)}."]
+    if not policy.bears(component, wish):
+        fitting = _borne(component, (torch.bfloat16,) if device.type == "cuda" and fast else (), policy)
+        why = "overflows in float16" if wish is torch.float16 else "loses too much in bfloat16"
+        return fitting, [f"The {spoken} of this checkpoint {why}: it uses {_name(fitting)}."]
+    if device.type == "cpu" and wish is torch.bfloat16 and not fast:
+        return wish, [f"This processor has no native bfloat16: the {spoken} will be slower than in float32."]
     return wish, []
 
 
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _listed(spoken: Sequence[str]) -> str:
+    return " and ".join(spoken)
+
+
 def _spoken(component: str) -> str:
-    return {"vae": "VAE", "text_encoder": "text encoder"}.get(component, component)
+    spoken = {"vae": "VAE", "text_encoder": "text encoder", "text_encoder_2": "second text encoder"}
+    return spoken.get(component, component)

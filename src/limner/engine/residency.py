@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
 
 from limner.engine.adapters import AdapterStore, LoadedAdapter
 from limner.engine.checkpoints import CheckpointFiles, Given, find_checkpoint
-from limner.engine.families.zimage import ZImage
-from limner.engine.families.zimage_weights import load_components, precision_policy
+from limner.engine.families.port import LoadedFamily
+from limner.engine.families.registry import family_module
 from limner.engine.precision import choose_device, choose_precision
 from limner.engine.runner import guarded
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -43,22 +48,44 @@ class Checkpoint:
     """A loaded checkpoint: its family, and the facts that recipes record."""
 
     name: str
-    family: ZImage
+    family: LoadedFamily
     device: str
     precision: dict[str, str]
     notes: tuple[str, ...]
     memory_bytes: Mapping[str, int]
     """What its weights hold, by component, as measured from its tensors."""
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """The hash of the transformer's weights."""
-        return self.family.components.checkpoint_sha256
+        """The hash of the denoiser's weights, computed when it is first asked for: large files take seconds."""
+        return self.family.files.sha256()
 
     @property
     def known_sha256(self) -> str:
         """The same where it was computed already, else empty: asking costs nothing."""
-        return str(vars(self.family.components).get("checkpoint_sha256", ""))
+        return str(vars(self).get("sha256", ""))
+
+
+class Networks:
+    """Networks in memory, each of them once: checkpoints that lie on the same files share them.
+
+    An entry lives as long as some checkpoint uses it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: WeakValueDictionary[tuple[object, ...], nn.Module] = WeakValueDictionary()
+
+    def get(
+        self, kind: str, path: Path, dtype: torch.dtype, device: torch.device, load: Callable[[], Network]
+    ) -> Network:
+        """As `SharedNetworks` says; a file that has changed since is another one."""
+        stat = path.stat()
+        key = (kind, path.resolve(), stat.st_mtime_ns, stat.st_size, dtype, str(device))
+        known = self._kept.get(key)
+        if known is None:
+            known = load()
+            self._kept[key] = known
+        return known  # pyright: ignore[reportReturnType]
 
 
 class Residency:
@@ -70,6 +97,7 @@ class Residency:
         self._loaded: OrderedDict[str, Checkpoint] = OrderedDict()
         self._used: dict[str, float] = {}
         self._adapters = AdapterStore()
+        self._networks = Networks()
 
     def get(self, name: str | None = None) -> Checkpoint:
         """The checkpoint of that name (the default one for None), loaded now if it is not in memory.
@@ -127,7 +155,6 @@ class Residency:
         return self._adapters.load(
             file,
             family.adapter_targets(),
-            family.components.text_targets(),
             family.name,
             identity=family,
             checkpoint=checkpoint.name,
@@ -137,18 +164,13 @@ class Residency:
 
     def _load(self, files: CheckpointFiles) -> Checkpoint:
         device = choose_device(self._places.device)
-        precision = choose_precision(device, self._places.precision, precision_policy(files))
+        module = family_module(files.family)
+        precision = choose_precision(device, self._places.precision, module.precision_policy(files))
         if device.type == "cuda":
             # Reductions in half precision differ with the batch; the law batched = alone needs them exact.
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-        family = ZImage(load_components(files, device, precision))
-        parts = family.components
-        networks: dict[str, nn.Module] = {
-            "transformer": parts.transformer,
-            "text_encoder": parts.text_encoder,
-            "vae": parts.vae,
-        }
-        held = {name: tensor_bytes(network) for name, network in networks.items()}
+        family = module.load_family(files, device, precision, self._networks)
+        held = {name: tensor_bytes(network) for name, network in family.networks().items()}
         return Checkpoint(files.name, family, str(device), precision.names(), precision.notes, held)
 
 

@@ -28,7 +28,8 @@ T = TypeVar("T")
 class Painting:
     """One picture to be painted.
 
-    `reference` is (3, H, W) in [-1, 1] at the size of the plan's first stage; `inpainting` says what is kept of it.
+    `reference` is (3, H, W) in [-1, 1] at the size of the plan's first stage: what the picture starts from;
+    `inpainting` says what is kept of it. `context` are pictures of any size that the network looks at.
     """
 
     plan: Plan
@@ -36,6 +37,7 @@ class Painting:
     adapters: AppliedAdapters = ()
     reference: Tensor | None = None
     inpainting: Inpainting | None = None
+    context: tuple[Tensor, ...] = ()
     previews: bool = False
 
 
@@ -73,12 +75,13 @@ class Runner:
     @torch.inference_mode()
     def _prepare(self, painting: Painting) -> Trajectory:
         family, plan = painting.family, painting.plan
-        encodings = {POSITIVE: family.encode_text(plan.prompt, painting.adapters)}
+        encodings = {POSITIVE: family.encode_text(plan.prompt, painting.adapters, plan.clip_skip)}
         if any(stage.cfg != 1 for stage in plan.stages):
-            encodings[NEGATIVE] = family.encode_text(plan.negative_prompt, painting.adapters)
+            encodings[NEGATIVE] = family.encode_text(plan.negative_prompt, painting.adapters, plan.clip_skip)
         start = None if painting.reference is None else family.encode_picture(painting.reference)
         kept = () if start is None else _kept_areas(painting, start)
-        return Trajectory(plan, family, encodings, painting.adapters, start, kept)
+        context = tuple(family.encode_picture(picture) for picture in painting.context)
+        return Trajectory(plan, family, encodings, painting.adapters, start, kept, context)
 
     @torch.inference_mode()
     def evaluate(self, family: Family, batch: Sequence[Sequence[Row]]) -> list[list[Tensor] | LimnerError]:

@@ -1,6 +1,7 @@
 """Read tensors from safetensors files, and refuse everything else with a reason.
 
-This module knows files, headers and hashes; it knows no architecture and never touches the network. Headers are read
+This module knows files, headers and hashes; it knows no architecture, never touches the network, and needs torch only
+to load. Headers are read
 and checked before any weight is, so that a truncated or foreign file is named at once. Invariant: nothing here ever
 unpickles.
 """
@@ -13,13 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
-
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, cast
 
 from limner.errors import BrokenCheckpoint, Unsupported
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 INDEX_SUFFIX = ".safetensors.index.json"
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -98,6 +99,8 @@ class TensorSource:
         Raises:
             BrokenCheckpoint: a file changed or vanished since its header was read.
         """
+        from safetensors import SafetensorError, safe_open
+
         wanted: dict[Path, list[str]] = {}
         for name in self.tensors if names is None else names:
             wanted.setdefault(self.tensors[name].file, []).append(name)
@@ -106,7 +109,7 @@ class TensorSource:
             try:
                 with cast(Any, safe_open(str(file), framework="pt", device="cpu")) as opened:
                     for name in inside:
-                        tensor = cast(Tensor, opened.get_tensor(self.tensors[name].stored))
+                        tensor = cast("Tensor", opened.get_tensor(self.tensors[name].stored))
                         loaded[name] = tensor.to(device, dtype if tensor.is_floating_point() else None)
             except (SafetensorError, OSError) as error:
                 raise BrokenCheckpoint(f"`{file}` cannot be read: {error}. Fetch it again.", file=str(file)) from error

@@ -19,6 +19,7 @@ from limner.engine.cache import EasyCache, EasyCacheState
 from limner.engine.families.port import AppliedAdapters, Encoding, Family, Row
 from limner.engine.inpainting import KeptArea
 from limner.engine.noise import Noise
+from limner.engine.parameterization import Parameterization
 from limner.engine.samplers import SAMPLERS, evaluations
 from limner.engine.schedules import sigmas_for
 from limner.errors import InvalidRequest
@@ -63,6 +64,7 @@ class Trajectory:
         adapters: applied to every row of this trajectory.
         start: the latent (C, h, w) of a reference picture at the first stage's size, if there is one.
         kept: what each stage keeps of that picture; nothing when empty.
+        context: latents (C, h, w) of the pictures that the network looks at.
     """
 
     def __init__(
@@ -73,11 +75,13 @@ class Trajectory:
         adapters: AppliedAdapters = (),
         start: Tensor | None = None,
         kept: tuple[KeptArea, ...] = (),
+        context: tuple[Tensor, ...] = (),
     ) -> None:
         self.plan = plan
         self.family = family
         self.encodings = encodings
         self.adapters = adapters
+        self.context = context
         self.outcomes: list[StageOutcome] = []
         self.latent: Tensor | None = start
         self.denoised: Tensor | None = None
@@ -105,7 +109,7 @@ class Trajectory:
     @property
     def tokens(self) -> int:
         """What the next evaluation costs, over all its rows."""
-        return sum(self.family.row_tokens(self.shape, self.encodings[c]) for c in self.run.conditions)
+        return sum(self.family.row_tokens(self.shape, self.encodings[c], self.context) for c in self.run.conditions)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -116,10 +120,12 @@ class Trajectory:
     def rows(self) -> list[Row]:
         """The rows whose answers `accept` expects, in this order."""
         run = self.run
-        parameterization = self.family.parameterization(run.stage.shift)
+        parameterization = self._parameterization(run.stage)
         x = parameterization.model_input(run.x, run.sigma)
         timestep = parameterization.timestep(run.sigma)
-        return [Row(x, timestep, self.encodings[c], self.adapters) for c in run.conditions]
+        return [
+            Row(x, timestep, self.encodings[c], self.adapters, run.stage.guidance, self.context) for c in run.conditions
+        ]
 
     def settle_from_cache(self) -> bool:
         """Answer the sampler from EasyCache if it may skip this evaluation; whether it did."""
@@ -141,7 +147,7 @@ class Trajectory:
 
     def _advance(self, outputs: list[Tensor]) -> None:
         run = self.run
-        parameterization = self.family.parameterization(run.stage.shift)
+        parameterization = self._parameterization(run.stage)
         predictions = [parameterization.denoised(run.x, run.sigma, output) for output in outputs]
         denoised = predictions[0]
         if len(predictions) == 2:
@@ -159,7 +165,7 @@ class Trajectory:
         """What the network is shown for what the sampler asks."""
         if run.kept is None or run.noise is None:
             return x, sigma
-        return run.kept.noised_over(x, sigma, run.noise, self.family.parameterization(run.stage.shift)), sigma
+        return run.kept.noised_over(x, sigma, run.noise, self._parameterization(run.stage)), sigma
 
     def _finish(self, latent: Tensor) -> None:
         run = self.run
@@ -177,7 +183,7 @@ class Trajectory:
 
     def _begin(self, stage: Stage) -> StageRun:
         family = self.family
-        parameterization = family.parameterization(stage.shift)
+        parameterization = self._parameterization(stage)
         shape = family.latent_shape(stage.width, stage.height)
         sigmas = self._sigmas(stage)
         assert stage.noise_seed is not None, "a plan's stages carry their seeds"
@@ -221,14 +227,17 @@ class Trajectory:
         run.x, run.sigma = self._seen(run, x, sigma)
         return run
 
+    def _parameterization(self, stage: Stage) -> Parameterization:
+        return self.family.parameterization(stage.shift, stage.width, stage.height)
+
     def _cost(self, stage: Stage) -> float:
         shape = self.family.latent_shape(stage.width, stage.height)
         conditions = (POSITIVE,) if stage.cfg == 1 else (POSITIVE, NEGATIVE)
-        tokens = sum(self.family.row_tokens(shape, self.encodings[c]) for c in conditions)
+        tokens = sum(self.family.row_tokens(shape, self.encodings[c], self.context) for c in conditions)
         return float(tokens * max(1, evaluations(stage.sampler, self._sigmas(stage))))
 
     def _sigmas(self, stage: Stage) -> Tensor:
-        parameterization = self.family.parameterization(stage.shift)
+        parameterization = self._parameterization(stage)
         try:
             return sigmas_for(parameterization, stage.schedule, stage.steps, stage.denoise, sampler=stage.sampler)
         except ValueError as error:

@@ -19,6 +19,7 @@ from limner.domain import AdapterStatus
 from limner.engine.adapters import (
     Adapter,
     AdapterStore,
+    AdapterTargets,
     LoadedAdapter,
     LowRank,
     apply_low_rank,
@@ -68,7 +69,7 @@ def named(pattern: str, halves: tuple[str, str], modules: Mapping[str, tuple[Ten
 
 
 def load(file: Path, **options: Any) -> LoadedAdapter:
-    return load_adapter(file, TARGETS, family="zimage", checkpoint="tiny", **options)
+    return load_adapter(file, AdapterTargets(TARGETS, {}), family="zimage", checkpoint="tiny", **options)
 
 
 def product(deltas: tuple[LowRank, ...]) -> Tensor:
@@ -180,7 +181,7 @@ def test_the_text_encoder_is_kept_apart(tmp_path: Path) -> None:
     for pattern in ("text_encoder.{}", "text_encoder.model.{}", "text_encoders.qwen3_4b.transformer.model.{}"):
         tensors = named("transformer.{}", AB, pairs(QKV)) | named(pattern, AB, pair)
         file = write(tensors, tmp_path / "ink.safetensors")
-        loaded = load_adapter(file, TARGETS, TEXT_TARGETS, "zimage")
+        loaded = load_adapter(file, AdapterTargets(TARGETS, {"text_encoder": TEXT_TARGETS}), "zimage")
         assert (loaded.matched, loaded.total) == (4, 4)
         assert loaded.adapter is not None
         assert set(loaded.adapter.text_deltas) == {path}
@@ -409,7 +410,7 @@ def test_the_store_reads_a_file_once_per_checkpoint_until_it_changes(tmp_path: P
     store, one, other = AdapterStore(limit=2), object(), object()
 
     def get(identity: object) -> LoadedAdapter:
-        return store.load(file, TARGETS, family="zimage", identity=identity)
+        return store.load(file, AdapterTargets(TARGETS, {}), family="zimage", identity=identity)
 
     first = get(one)
     assert get(one) is first

@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from limner.engine import checkpoints as module
 from limner.engine.checkpoints import Given, find_checkpoint, list_checkpoints
 from limner.engine.families.shared_weights import load_qwen3, load_vae
 from limner.engine.families.zimage_weights import (
@@ -27,6 +26,7 @@ from limner.engine.families.zimage_weights import (
 from limner.engine.precision import Precision
 from limner.engine.signatures import recognise
 from limner.engine.tensor_files import file_sha256, open_tensors
+from limner.engine.weights import require_real
 from limner.errors import BrokenCheckpoint, LimnerError, NotFound, Unsupported
 from tests.support.checkpoints import (
     TRANSFORMER,
@@ -115,7 +115,7 @@ def test_every_layout_gives_bit_identical_answers(models_dir: Path, name: str, l
     assert files.layout == layout
     for own, original in zip(answers(loaded), answers(PARTS), strict=True):
         assert torch.equal(own, original)
-    assert loaded.name == name
+    assert files.name == name
     assert loaded.tokenizer("a red boat")["input_ids"] == PARTS.tokenizer("a red boat")["input_ids"]
     assert loaded.tokenizer.chat_template == cast(Any, PARTS.tokenizer).chat_template
     assert not any(parameter.requires_grad for parameter in loaded.transformer.parameters())
@@ -476,4 +476,4 @@ def test_nothing_may_be_left_on_the_meta_device() -> None:
     with torch.device("meta"):
         network = torch.nn.Linear(2, 2)
     with pytest.raises(RuntimeError, match="left without `weight`, `bias`"):
-        module.require_real(network)
+        require_real(network)

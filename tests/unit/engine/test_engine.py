@@ -172,7 +172,7 @@ def test_out_of_memory_of_one_picture_leaves_the_others_and_their_memory() -> No
     held: list[weakref.ref[Tensor]] = []
 
     class Heavy(TinyFamily):
-        def batch_key(self, shape: tuple[int, int, int]) -> str:
+        def batch_key(self, shape: tuple[int, int, int], references: tuple[Tensor, ...] = ()) -> str:
             return "any"
 
         def predict(self, rows: Sequence[Row]) -> list[Tensor]:

@@ -85,7 +85,7 @@ def test_the_network_sees_the_kept_area_under_the_stages_own_noise(family: Famil
         pixels = wanted.reference if number == 0 else wanted.inpainting.picture_at(*size)
         assert pixels is not None and run.stage.noise_seed is not None
         noise = Noise(run.stage.noise_seed, family.latent_shape(*size), 0.1, 1.0).initial()
-        expected = family.parameterization(None).start(noise, run.sigma, family.encode_picture(pixels))
+        expected = family.parameterization(None, 0, 0).start(noise, run.sigma, family.encode_picture(pixels))
         kept = slice(0, size[0] // 16 - 1)
         assert torch.allclose(run.x[..., kept], expected[..., kept], atol=1e-5)
         answers = runner.evaluate(family, [trajectory.rows()])[0]

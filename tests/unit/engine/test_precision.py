@@ -69,6 +69,51 @@ def test_an_older_graphics_card_computes_in_float16_but_decodes_in_float32() -> 
     assert any("text encoder uses float16" in note for note in chosen.notes)
 
 
+@native
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(("bfloat16", "instead"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_vae_that_overflows_is_never_computed_in_float16(bfloat16: bool, instead: torch.dtype) -> None:
+    policy = PrecisionPolicy(vae_float16=False, vae_bfloat16=bfloat16)
+    chosen = choose_precision(CUDA, {"vae": "float16", "transformer": "float16"}, policy)
+    assert (chosen.transformer, chosen.vae) == (torch.float16, instead)
+    assert chosen.notes == (
+        f"The VAE of this checkpoint overflows in float16: it uses {str(instead).removeprefix('torch.')}.",
+    )
+    assert choose_precision(CUDA, {"vae": "float16"}).vae is torch.float16
+
+
+@native
+@pytest.mark.usefixtures("fast")
+def test_a_vae_that_suffers_in_bfloat16_is_computed_in_float32_even_against_a_wish() -> None:
+    chosen = choose_precision(CPU, {"vae": "bf16"}, PrecisionPolicy(vae_bfloat16=False))
+    assert chosen.vae is torch.float32 and "loses too much" in chosen.notes[0]
+
+
+@native
+@pytest.mark.usefixtures("fast")
+def test_a_text_encoder_that_overflows_takes_bfloat16_where_there_is_one() -> None:
+    chosen = choose_precision(CUDA, {"text_encoder": "float16"}, PrecisionPolicy(text_float16=False))
+    assert chosen.text_encoder is torch.bfloat16 and "text encoder of this checkpoint overflows" in chosen.notes[0]
+
+
+@foreign
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("wish", ["auto", "bf16", "fp16"])
+def test_of_two_text_encoders_the_one_that_overflows_is_raised_alone(wish: str) -> None:
+    policy = PrecisionPolicy(text_encoder_2=True, text_2_float16=False)
+    chosen = choose_precision(CUDA, {"text_encoder": wish}, policy)
+    assert (chosen.text_encoder, chosen.text_encoder_2) == (torch.float16, torch.float32)
+    assert chosen.names()["text_encoder_2"] == "float32"
+    assert any("second text encoder" in note and "float32" in note for note in chosen.notes)
+
+
+def test_a_wish_for_the_text_encoder_is_one_for_both() -> None:
+    chosen = choose_precision(CPU, {"text_encoder": "bf16"}, PrecisionPolicy(text_encoder_2=True))
+    assert chosen.of("text_encoder") is chosen.of("text_encoder_2") is torch.bfloat16
+    alone = choose_precision(CPU, {"text_encoder": "bf16"})
+    assert "text_encoder_2" not in alone.names() and alone.of("text_encoder_3") is torch.bfloat16
+
+
 def test_half_on_the_cpu_is_replaced_and_said() -> None:
     chosen = choose_precision(CPU, {"transformer": "float16", "vae": "half", "text_encoder": "auto"})
     assert (chosen.transformer, chosen.text_encoder, chosen.vae) == (torch.float32,) * 3

@@ -140,7 +140,7 @@ def test_first_level_that_rounds_above_1_is_pure_noise() -> None:
 
 
 def test_network_is_told_the_time_of_a_level() -> None:
-    assert Flow(3.0).timestep(0.75) == 0.25
+    assert Flow(3.0).timestep(0.75) == 0.75
     epsilon = Epsilon()
     for row in (0, 1, 500, 998, 999):
         assert epsilon.timestep(float(epsilon.table[row])) == pytest.approx(row, abs=1e-3)

@@ -37,7 +37,7 @@ def latent(height: int, width: int, seed: int = 0) -> Tensor:
 
 def adapter(seed: int, *paths: str) -> Adapter:
     generator = torch.Generator().manual_seed(seed)
-    targets = FAMILY.adapter_targets()
+    targets = FAMILY.adapter_targets().denoiser
     deltas = {
         path: (
             LowRank(
@@ -95,7 +95,7 @@ def test_an_adapter_changes_the_answer_and_leaves_no_trace() -> None:
     assert torch.equal(before, after)
 
 
-@pytest.mark.parametrize("path", sorted(FAMILY.adapter_targets()))
+@pytest.mark.parametrize("path", sorted(FAMILY.adapter_targets().denoiser))
 def test_every_linear_layer_can_be_adapted(path: str) -> None:
     row = Row(latent(64, 64), 0.5, encoding(9))
     applied: AppliedAdapters = ((adapter(3, path), 1.0),)

@@ -21,15 +21,15 @@ from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model, Qwen3RotaryEmbedding
 
-from limner.engine.checkpoints import (
+from limner.engine.checkpoints import require_plain_numbers
+from limner.engine.tensor_files import TensorSource, open_tensors, some
+from limner.engine.weights import (
     Part,
     build_network,
     fill_network,
     read_config,
-    require_plain_numbers,
     require_real,
 )
-from limner.engine.tensor_files import TensorSource, open_tensors, some
 from limner.errors import BrokenCheckpoint
 
 CONFIG_METADATA = "limner.config"

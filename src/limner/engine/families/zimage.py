@@ -18,14 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.engine.adapters import Adapter, apply_low_rank
+from limner.engine.adapters import Adapter, AdapterTargets, apply_low_rank
+from limner.engine.checkpoints import CheckpointFiles
 from limner.engine.families.port import AppliedAdapters, Encoding, Row
-from limner.engine.families.zimage_weights import Components
+from limner.engine.families.zimage_weights import Components, text_targets
 from limner.engine.parameterization import Flow
 
 PAD_MULTIPLE = 32
 PATCH = 2
 VAE_FACTOR = 8
+DEFAULT_SHIFT = 3.0
 PROMPT_CACHE = 256
 TILE_ABOVE_PX = 1536 * 1536
 TILE_PX = 512
@@ -98,7 +100,6 @@ class ZImage:
     """The Z-Image family with loaded weights."""
 
     name = "zimage"
-    default_shift = 3.0
 
     def __init__(self, components: Components) -> None:
         self.components = components
@@ -126,28 +127,41 @@ class ZImage:
 
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
-    def parameterization(self, shift: float | None) -> Flow:
-        """Rectified flow with the given shift."""
-        return Flow(self.default_shift if shift is None else shift)
+    def parameterization(self, shift: float | None, width: int, height: int) -> Flow:
+        """Rectified flow with the given shift, 3 at every size when there is none."""
+        return Flow(DEFAULT_SHIFT if shift is None else shift)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(16, H/8, W/8)."""
         return (self._channels, height // VAE_FACTOR, width // VAE_FACTOR)
 
-    def batch_key(self, shape: tuple[int, int, int]) -> Hashable:
+    def batch_key(self, shape: tuple[int, int, int], references: tuple[Tensor, ...] = ()) -> Hashable:
         """All sizes share a forward."""
         return "packed"
 
-    def row_tokens(self, shape: tuple[int, int, int], encoding: Encoding) -> int:
+    def row_tokens(self, shape: tuple[int, int, int], encoding: Encoding, references: tuple[Tensor, ...] = ()) -> int:
         """Padded image tokens plus padded caption tokens."""
         return _padded(shape[1] * shape[2] // PATCH**2) + _padded(encoding.tokens)
 
-    def adapter_targets(self) -> dict[str, tuple[int, int]]:
-        """Module path to (out, in) of every linear layer that an adapter may change."""
-        return {path: (m.out_features, m.in_features) for path, m in self._linears.items()}
+    def adapter_targets(self) -> AdapterTargets:
+        """Every linear layer of the transformer and of the text encoder."""
+        return AdapterTargets(
+            {path: (m.out_features, m.in_features) for path, m in self._linears.items()},
+            {"text_encoder": text_targets(self.components.text_encoder)},
+        )
+
+    @property
+    def files(self) -> CheckpointFiles:
+        """Where the weights came from."""
+        return self.components.files
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Transformer, text encoder, VAE."""
+        parts = self.components
+        return {"transformer": parts.transformer, "text_encoder": parts.text_encoder, "vae": parts.vae}
 
     @torch.inference_mode()
-    def encode_text(self, text: str, adapters: AppliedAdapters = ()) -> Encoding:
+    def encode_text(self, text: str, adapters: AppliedAdapters = (), clip_skip: int | None = None) -> Encoding:
         """Hidden states before Qwen3's last layer, (tokens, dim), unpadded; words it does not know are left out."""
         adapters = tuple((adapter, weight) for adapter, weight in adapters if adapter.text_deltas)
         key = (text, _adapter_key(adapters))
@@ -227,7 +241,8 @@ class ZImage:
 
     def _forward(self, rows: list[Row]) -> list[Tensor]:
         net = self.transformer
-        times = torch.tensor([row.timestep for row in rows], dtype=torch.float32, device=self.device)
+        # This network counts time from noise to picture.
+        times = torch.tensor([1.0 - row.timestep for row in rows], dtype=torch.float32, device=self.device)
         row_spans: Spans = [(slice(i, i + 1), row.adapters) for i, row in enumerate(rows) if row.adapters]
         condition = self._embed_time(times, row_spans)  # (rows, min(dim, 256))
 

@@ -9,9 +9,9 @@ comes back is complete, real and in the precision that was chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -19,16 +19,10 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 
-from limner.engine.checkpoints import (
-    WHOLE_PREFIX,
-    CheckpointFiles,
-    Part,
-    build_network,
-    fill_network,
-    read_config,
-    require_family,
-    require_real,
-)
+from limner.engine.adapters import AdapterTargets
+from limner.engine.checkpoints import WHOLE_PREFIX, CheckpointFiles, require_family
+from limner.engine.families.port import LoadedFamily
+from limner.engine.families.registry import Network, SharedNetworks
 from limner.engine.families.shared_weights import (
     CONFIG_METADATA,
     TEXT_PREFIXES,
@@ -40,6 +34,7 @@ from limner.engine.families.shared_weights import (
 )
 from limner.engine.precision import Precision, PrecisionPolicy, choose_precision
 from limner.engine.tensor_files import TensorSource, open_tensors, some
+from limner.engine.weights import Part, build_network, fill_network, read_config, require_real
 from limner.errors import BrokenCheckpoint
 
 PATCH = "2-1"
@@ -53,7 +48,6 @@ _FUSED = ".attention.qkv.weight"
 class Components:
     """Z-Image's parts with loaded weights, all on one device, and where they came from."""
 
-    name: str
     files: CheckpointFiles
     transformer: ZImageTransformer2DModel
     text_encoder: Qwen3Model
@@ -63,15 +57,11 @@ class Components:
     parameters: int
     stored: str
 
-    @cached_property
-    def checkpoint_sha256(self) -> str:
-        """The hash of the transformer's files, computed when it is first asked for: large files take seconds."""
-        return self.files.sha256()
 
-    def text_targets(self) -> dict[str, tuple[int, int]]:
-        """Module path to (out, in) of every linear layer of the text encoder that an adapter may change."""
-        named = cast("Iterable[tuple[str, torch.nn.Module]]", cast(Any, self.text_encoder).named_modules())
-        return {path: (m.out_features, m.in_features) for path, m in named if isinstance(m, torch.nn.Linear)}
+def text_targets(encoder: Any) -> dict[str, tuple[int, int]]:
+    """Module path to (out, in) of every linear layer of a text encoder."""
+    named = cast("Iterable[tuple[str, torch.nn.Module]]", encoder.named_modules())
+    return {path: (m.out_features, m.in_features) for path, m in named if isinstance(m, torch.nn.Linear)}
 
 
 def precision_policy(files: CheckpointFiles) -> PrecisionPolicy:
@@ -80,12 +70,13 @@ def precision_policy(files: CheckpointFiles) -> PrecisionPolicy:
     return PrecisionPolicy(stored=source.dtype, parameters=source.parameters)
 
 
-def header_targets(files: CheckpointFiles) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[int, int]]]:
+def header_targets(files: CheckpointFiles) -> AdapterTargets:
     """The linear layers of transformer and text encoder that adapters may change, from the files' headers alone."""
     source = open_tensors(files.transformer).under(WHOLE_PREFIX)
     parts = transformer_parts(source)
     shapes = {name: part.shape(source.tensors[part.name].shape) for name, part in parts.items()}
-    return _matrices(shapes), _matrices(open_tensors(files.text_encoder).under(*TEXT_PREFIXES).shapes)
+    text = open_tensors(files.text_encoder).under(*TEXT_PREFIXES).shapes
+    return AdapterTargets(_matrices(shapes), {"text_encoder": _matrices(text)})
 
 
 def _matrices(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
@@ -96,8 +87,20 @@ def _matrices(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int
     }
 
 
+def load_family(
+    files: CheckpointFiles, device: torch.device, precision: Precision, shared: SharedNetworks
+) -> LoadedFamily:
+    """Z-Image with its weights; raises as `load_components`."""
+    from limner.engine.families.zimage import ZImage
+
+    return ZImage(load_components(files, device, precision, shared))
+
+
 def load_components(
-    files: CheckpointFiles, device: torch.device | str = "cpu", precision: Precision | None = None
+    files: CheckpointFiles,
+    device: torch.device | str = "cpu",
+    precision: Precision | None = None,
+    shared: SharedNetworks | None = None,
 ) -> Components:
     """All components, on `device`, in `precision` (the device's default when absent).
 
@@ -108,11 +111,17 @@ def load_components(
     device = torch.device(device)
     precision = precision or choose_precision(device, policy=precision_policy(files))
     transformer, source = _load_transformer(files, precision.transformer, device)
-    text_encoder = load_qwen3(files.text_encoder, precision.text_encoder, device)
-    vae = load_vae(files.vae, precision.vae, device)
+
+    def once(kind: str, path: Path, dtype: torch.dtype, load: Callable[[], Network]) -> Network:
+        return load() if shared is None else shared.get(kind, path, dtype, device, load)
+
+    reader, painter = files.text_encoder, files.vae
+    text_encoder = once(
+        "qwen3", reader, precision.text_encoder, lambda: load_qwen3(reader, precision.text_encoder, device)
+    )
+    vae = once("vae", painter, precision.vae, lambda: load_vae(painter, precision.vae, device))
     _check_partners(files, transformer, text_encoder, vae)
     return Components(
-        name=files.name,
         files=files,
         transformer=transformer,
         text_encoder=text_encoder,
