@@ -31,6 +31,8 @@ MAX_CFG = 30
 MAX_COUNT = 64
 MAX_STAGES = 8
 MAX_ADAPTERS = 16
+MAX_REFERENCES = 16
+MAX_CLIP_SKIP = 12
 MAX_SEED = 2**64 - 1
 MAX_EXACT_SEED = 2**53 - 1
 """Larger whole numbers are not exact in JavaScript, nor in other programs that read JSON numbers as floats."""
@@ -207,6 +209,9 @@ class Reference(Record):
         return self
 
 
+ReferencesAs = Literal["start", "context", "stitched"]
+
+
 class OutputSettings(Record):
     """How pictures are written."""
 
@@ -249,6 +254,18 @@ class GenerationRequest(Record):
         validation_alias=AliasChoices("cfg", "guidance_scale"),
         description="how strongly the first stage follows the prompt; 1 means without guidance",
     )
+    guidance: float | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_CFG,
+        description="guidance that a distilled network such as FLUX.1-dev is told, in every stage",
+    )
+    clip_skip: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_CLIP_SKIP,
+        description="which of CLIP's layers is read, counted from its end; the family's own when absent",
+    )
     sampler: Sampler | None = Field(default=None, description="how steps are made, in every stage")
     schedule: Schedule | None = Field(default=None, description="how the noise is spread over the steps of a stage")
     shift: float | None = Field(default=None, gt=0, le=100, description="flow shift of every stage")
@@ -256,7 +273,14 @@ class GenerationRequest(Record):
     stages: tuple[Stage, ...] | None = Field(
         default=None, min_length=1, max_length=MAX_STAGES, description="in place of a preset's"
     )
-    references: tuple[Reference, ...] = Field(default=(), max_length=1, description="the picture to start from")
+    references: tuple[Reference, ...] = Field(
+        default=(), max_length=MAX_REFERENCES, description="the picture to start from, or those to look at"
+    )
+    references_as: ReferencesAs | None = Field(
+        default=None,
+        description="`start`: the picture is painted over; `context`: the network looks at the pictures while it paints "
+        "(FLUX Kontext); `stitched`: at all of them side by side; the preset's when absent, and `start` without that",
+    )
     mask: Reference | None = Field(
         default=None,
         description="which part of that picture is painted anew: white is, black stays; "
@@ -295,6 +319,11 @@ class GenerationRequest(Record):
             raise ValueError(
                 "A mask says which part of a picture is painted anew, and there is no picture. "
                 "Add a reference picture or leave the mask out"
+            )
+        if self.mask and self.references_as not in (None, "start"):
+            raise ValueError(
+                "A mask belongs to the picture that is painted over, and this request only looks at its pictures. "
+                "Leave the mask out or set references_as to start"
             )
         return self
 

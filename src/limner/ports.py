@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class Order:
     """A request made ready: one plan a picture, the reference picture decoded, adapters resolved to files.
 
+    `reference` is what the picture starts from, `context` are those that the network looks at while it paints.
+
     Where the request has a mask that keeps anything, `mask` (L, white is painted anew) and `kept`, the picture that
     stays where it is black, are both of the last stage's size.
     """
@@ -32,6 +34,7 @@ class Order:
     request: GenerationRequest
     plans: tuple[Plan, ...]
     reference: Image.Image | None = None
+    context: tuple[Image.Image, ...] = ()
     adapter_files: tuple[str, ...] = field(default=())
     mask: Image.Image | None = None
     kept: Image.Image | None = None

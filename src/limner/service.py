@@ -59,8 +59,8 @@ class Service:
         self.workers = WorkerRows(self.database)
         self.wishes = WishRows(self.database)
         self.gallery = Gallery(self.database, storage_of(self.settings))
-        self._hashes: dict[str, str] = {}
-        self._hashes_until = 0.0
+        self._models: list[dict[str, Any]] = []
+        self._reported_until = 0.0
 
     async def __aenter__(self) -> Self:
         await self.database.upgrade()
@@ -96,9 +96,12 @@ class Service:
 
         Raises `RequestError` when it cannot be fulfilled at all, `Conflict` and `QueueFull` as the store does.
         """
-        request = await self._grounded(request, owner)
+        request, sizes = await self._grounded(request, owner)
         fingerprint = _digest([request.model_dump(mode="json", exclude_unset=True), webhook])
-        resolved, plans = self.studio.planned(request)
+        families = await self._families()
+        resolved, plans = await asyncio.to_thread(
+            self.studio.planned, request, reference_sizes=sizes, families=families
+        )
         keys = tuple(await self._recipe_keys(request, resolved, plans))
         new = NewJob(
             owner=owner,
@@ -117,8 +120,10 @@ class Service:
         )
         return await self.store.create(new)
 
-    async def _grounded(self, request: GenerationRequest, owner: str) -> GenerationRequest:
-        """The request with its references found and pinned by their hashes."""
+    async def _grounded(
+        self, request: GenerationRequest, owner: str
+    ) -> tuple[GenerationRequest, list[tuple[int, int]]]:
+        """The request with its references found and pinned by their hashes, and their sizes in pixels."""
         found = [await self._found(reference, owner) for reference in request.references]
         changes: dict[str, Any] = {"references": tuple(reference for reference, _ in found)}
         if request.mask:
@@ -130,7 +135,7 @@ class Service:
             raise NotFound(f"There is no backend `{backend[:80]}`. Choose one of: {known}.", known=backend_names())
         if request.model and _is_path(request.model):
             raise InvalidRequest(f"Model {request.model[:80]!r} is not a name. Choose one of `/api/models`.")
-        return request.model_copy(update=changes | {"adapters": adapters})
+        return request.model_copy(update=changes | {"adapters": adapters}), [size for _, size in found]
 
     async def _found(self, reference: Reference, owner: str) -> tuple[Reference, tuple[int, int]]:
         """A reference pinned by its hash, and its size in pixels."""
@@ -176,7 +181,7 @@ class Service:
             "adapters": [
                 adapter.model_dump(mode="json") | {"file": _mark(files[adapter.name])} for adapter in resolved.adapters
             ],
-            "references": [reference.sha256 for reference in resolved.references],
+            "references": [resolved.references_as, *(reference.sha256 for reference in resolved.references)],
             "output": resolved.output.model_dump(mode="json"),
         }
         if resolved.mask:
@@ -188,16 +193,20 @@ class Service:
         return await self.workers.list(max(ALIVE_S, self.settings.jobs.lease_s))
 
     async def _checkpoint_hashes(self) -> dict[str, str]:
-        """SHA-256 by name, as living workers report; looked up at most every two seconds."""
-        if time.monotonic() > self._hashes_until:
-            self._hashes_until = time.monotonic() + 2.0
-            self._hashes = {
-                entry["name"]: entry["sha256"]
-                for worker in await self.living_workers()
-                for entry in worker.models
-                if entry.get("sha256")
-            }
-        return self._hashes
+        """SHA-256 by name, as living workers report."""
+        return {entry["name"]: entry["sha256"] for entry in await self._reported() if entry.get("sha256")}
+
+    async def _families(self) -> dict[str, str] | None:
+        """Family by checkpoint, as living workers report; None while none has."""
+        reported = await self._reported()
+        return {entry["name"]: entry["family"] for entry in reported if not entry.get("problem")} or None
+
+    async def _reported(self) -> list[dict[str, Any]]:
+        """The checkpoints of all living workers; looked up at most every two seconds."""
+        if time.monotonic() > self._reported_until:
+            self._reported_until = time.monotonic() + 2.0
+            self._models = [entry for worker in await self.living_workers() for entry in worker.models]
+        return self._models
 
     def worker(
         self, name: str, lane: str, report: Callable[[], dict[str, Any]] = dict, loaded: Collection[str] = ()
@@ -266,10 +275,10 @@ class Service:
         if model and await asyncio.to_thread(Path(model).exists) and model not in backend.capabilities().models:
             # Whoever sends jobs names checkpoints; which files lie beside a worker is not theirs to find out.
             raise NotFound(f"There is no checkpoint `{model}`. Choose one of `/api/models`.", name=model)
-        reference = await self.gallery.reference(job.request, job.owner)
+        references = await self.gallery.references(job.request, job.owner)
         mask = await self.gallery.mask(job.request, job.owner)
         plans = tuple(job.plans[number] for number in missing)
-        order = await asyncio.to_thread(self.studio.order, job.request, plans, backend, reference, mask)
+        order = await asyncio.to_thread(self.studio.order, job.request, plans, backend, references, mask)
         async with aclosing(backend.run(order)) as events:
             async for event in events:
                 yield event

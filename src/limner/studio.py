@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -27,9 +27,11 @@ from limner.config import Settings, load_settings
 from limner.domain import GenerationRequest, Plan, Recipe, Reference
 from limner.errors import BackendError, ConfigError, InvalidRequest, LimnerError, NotFound, Unsupported
 from limner.events import Done, Event, Failed, ImageGenerated, Info, Warned
+from limner.media.context import context_pictures, context_size
 from limner.media.pictures import fit, fit_mask, open_mask, open_reference, require_same_shape, sha256_of
 from limner.ports import Backend, Capabilities, Order
 from limner.workflows.adapters import list_adapters, resolve_adapters, shipped_adapters, trigger_of
+from limner.workflows.families import FACTS, require_fitting
 from limner.workflows.plans import make_plans
 from limner.workflows.presets import Preset, Presets
 
@@ -172,16 +174,34 @@ class Studio:
         """Name to file of the adapters that a request may name."""
         return list_adapters(self._adapter_folders())
 
-    def planned(self, request: GenerationRequest) -> tuple[GenerationRequest, tuple[Plan, ...]]:
-        """The request with adapters, references and backend resolved, and its plans with every number fixed.
+    def families(self) -> dict[str, str]:
+        """The family of every sound checkpoint of the native engine on this machine, by name; needs no torch."""
+        from limner.backends.native import list_checkpoints
 
-        Needs no backend and no device. Raises `RequestError` for what cannot be fulfilled whatever the backend.
+        return {entry.name: entry.family for entry in list_checkpoints(self.settings.native) if not entry.problem}
+
+    def planned(
+        self,
+        request: GenerationRequest,
+        *,
+        reference_sizes: Sequence[tuple[int, int]] | None = None,
+        families: Mapping[str, str] | None = None,
+    ) -> tuple[GenerationRequest, tuple[Plan, ...]]:
+        """The request with preset, adapters, references and backend resolved, and its plans with every number fixed.
+
+        Needs no backend and no device.
+
+        Args:
+            request: what the caller wants.
+            reference_sizes: width and height of its references, where these are no files here.
+            families: the checkpoints that there are, where these are not the ones on this machine.
+
+        Raises `RequestError` for what cannot be fulfilled whatever the backend.
         """
         adapters, _ = resolve_adapters(request.adapters, self._adapter_folders())
-        for reference in request.references:
-            if reference.path is not None:
-                # Opened first: what is no picture, or has no end, must not be read for its SHA-256.
-                open_reference(reference.path)
+        # Opened first: what is no picture, or has no end, must not be read for its SHA-256.
+        opened = [open_reference(reference.path) for reference in request.references if reference.path is not None]
+        sizes = tuple(reference_sizes or (picture.size for picture in opened))
         references = tuple(_checked(reference) for reference in request.references)
         resolved: dict[str, object] = {"adapters": adapters, "references": references}
         resolved["backend"] = self.backend_of(request)
@@ -190,26 +210,63 @@ class Studio:
                 open_mask(request.mask.path)
             resolved["mask"] = _checked(request.mask)
         request = request.model_copy(update=resolved)
-        preset = Preset(name="stages", stages=request.stages) if request.stages else self.presets.get(request.preset)
-        return request, make_plans(request, preset, default_seed_source=lambda: secrets.randbits(53))
+        request, preset, family = self._prepared(request, families)
+        require_fitting(request, family)
+        return request, make_plans(
+            request,
+            preset,
+            default_seed_source=lambda: secrets.randbits(53),
+            context_size=context_size(request.references_as, sizes),
+        )
+
+    def _prepared(
+        self, request: GenerationRequest, families: Mapping[str, str] | None
+    ) -> tuple[GenerationRequest, Preset, str | None]:
+        """The request with what its preset says for it, that preset, and the family where it is known."""
+        native = request.backend == "native" and self._only is None
+        known = families if families is not None else self.families() if native else {}
+        family = known.get(request.model or self.settings.native.model) if native else None
+        if request.stages:
+            return request, Preset(name="stages", stages=request.stages), family
+        preset = self.presets.get(request.preset or self.presets.default_for(family))
+        chosen: dict[str, object] = {}
+        if native and preset.family and request.model is None and family and family != preset.family:
+            fitting = next((name for name, kind in known.items() if kind == preset.family), None)
+            if fitting is None:
+                wanted = FACTS[preset.family].title if preset.family in FACTS else preset.family
+                raise NotFound(
+                    f"Preset `{preset.name}` is made for {wanted}, and there is no such checkpoint. "
+                    "Add one with `limner models add`, or name a `model`.",
+                    preset=preset.name,
+                )
+            chosen["model"], family = fitting, preset.family
+        said = request.model_fields_set
+        for name in ("negative_prompt", "clip_skip", "references_as"):
+            if name not in said and (value := getattr(preset, name)):
+                chosen[name] = value
+        if not request.references:
+            chosen.pop("references_as", None)
+        return request.model_copy(update=chosen), preset, family
 
     def order(
         self,
         request: GenerationRequest,
         plans: tuple[Plan, ...],
         backend: Backend,
-        reference: Image.Image | None = None,
+        references: Sequence[Image.Image] = (),
         mask: Image.Image | None = None,
     ) -> Order:
-        """What the backend is handed for a planned request; `reference` and `mask` when they are no files here."""
+        """What the backend is handed for a planned request; `references` and `mask` when they are no files here."""
         _, adapter_files = resolve_adapters(request.adapters, self._adapter_folders())
         _check(request, plans, backend)
         kept = None
-        if request.references:
-            path = request.references[0].path
-            reference = reference or (open_reference(path) if path else None)
-            if request.mask and request.mask.path:
-                mask = open_mask(request.mask.path)
+        references = references or [open_reference(given.path) for given in request.references if given.path]
+        if request.references_as in ("context", "stitched"):
+            context = context_pictures(references, stitch=request.references_as == "stitched")
+            return Order(request=request, plans=plans, context=context, adapter_files=adapter_files)
+        reference = references[0] if references else None
+        if reference and request.mask and request.mask.path:
+            mask = open_mask(request.mask.path)
         if reference and mask:
             mask, kept = _masked(mask, reference, plans[0].width, plans[0].height)
         if reference:

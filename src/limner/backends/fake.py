@@ -205,6 +205,8 @@ def _gradient(order: Order, plan: Plan, checkpoint: str) -> Image.Image:
         identity.update(f"{adapter.name} {adapter.weight}".encode())
     if order.reference is not None:
         identity.update(order.reference.tobytes())
+    for picture in order.context:
+        identity.update(picture.tobytes())
     dark, light = identity.digest()[:3], identity.digest()[3:6]
     size = (plan.width, plan.height)
     down = Image.linear_gradient("L")

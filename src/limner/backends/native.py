@@ -368,6 +368,7 @@ class NativeBackend:
                     f"{first.width}x{first.height}. Fit it before the order is made."
                 )
         reference = tensor_of(image) if image else None
+        context = tuple(tensor_of(image) for image in job.order.context)
         inpainting = self._inpainting(job.order)
         if job.order.mask is not None and job.order.mask.getextrema() == (0, 0):
             job.note("The mask is black everywhere: nothing is painted anew. White is what is painted.", "empty_mask")
@@ -375,7 +376,15 @@ class NativeBackend:
             job.note("The prompt is empty: the picture is whatever comes.", "empty_prompt")
         for index, plan in enumerate(job.order.plans):
             picture = self._engine.add(
-                Painting(plan, checkpoint.family, job.adapters, reference, inpainting, previews=self._settings.previews)
+                Painting(
+                    plan,
+                    checkpoint.family,
+                    job.adapters,
+                    reference,
+                    inpainting,
+                    context,
+                    previews=self._settings.previews,
+                )
             )
             job.pictures[picture] = index
             self._jobs[picture] = job

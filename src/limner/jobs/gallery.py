@@ -290,15 +290,16 @@ class Gallery:
             raise NotFound(f"There is no upload `{upload_id}`. Send the picture again.")
         return _upload(row)
 
-    async def reference(self, request: GenerationRequest, owner: str | None = None) -> Image.Image | None:
-        """The picture that a request starts from, when it lies in the storage.
+    async def references(self, request: GenerationRequest, owner: str | None = None) -> tuple[Image.Image, ...]:
+        """The request's pictures in their order, all of which lie in the storage; none where they are files elsewhere.
 
         Raises `NotFound` when it is there no more, `StorageError` when its bytes are not those that were stored.
         """
-        return await self._given(request.references[0], owner, open_reference) if request.references else None
+        found = [await self._given(reference, owner, open_reference) for reference in request.references]
+        return tuple(picture for picture in found if picture is not None)
 
     async def mask(self, request: GenerationRequest, owner: str | None = None) -> Image.Image | None:
-        """The request's mask as `open_mask` reads it, when it lies in the storage. Raises as `reference` does."""
+        """The request's mask as `open_mask` reads it, when it lies in the storage. Raises as `references` does."""
         return await self._given(request.mask, owner, open_mask) if request.mask else None
 
     async def _given(

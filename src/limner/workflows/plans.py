@@ -4,7 +4,8 @@ Pure: the same request, preset and seed source give the same plans. What overrid
 
 - The preset (or the request's own `stages`) gives the stages.
 - `width` and `height`, or `aspect_ratio`, set the size of the last stage; the others keep their proportion to it.
-- `sampler`, `schedule`, `shift` and `cache` apply to every stage.
+- Pictures that the network looks at give the size where the request tells none.
+- `sampler`, `schedule`, `shift`, `guidance` and `cache` apply to every stage.
 - `steps` and `cfg` apply to the first stage only. Of a one-stage plan that is the whole plan; in a progressive plan the
   first stage makes the picture and the others refine it with numbers of their own.
 - `denoise` applies to the first stage and needs a reference picture.
@@ -37,7 +38,11 @@ FIRST_STAGE_DENOISE = 0.7
 
 
 def make_plans(
-    request: GenerationRequest, preset: Preset, *, default_seed_source: Callable[[], int]
+    request: GenerationRequest,
+    preset: Preset,
+    *,
+    default_seed_source: Callable[[], int],
+    context_size: tuple[int, int] | None = None,
 ) -> tuple[Plan, ...]:
     """One plan for each picture of the request.
 
@@ -45,17 +50,20 @@ def make_plans(
         request: what the caller wants.
         preset: gives the stages where the request has none.
         default_seed_source: called once when the request has no seed; a number from 0 to 2**64 - 1.
+        context_size: width and height that follow from the pictures that the network looks at, if there are any: for
+            requests that tell no size.
 
     Raises `InvalidRequest` for a shape that cannot be painted, or a denoise with nothing to start from.
     """
     seed = default_seed_source() if request.seed is None else request.seed
-    stages = _adjusted(request, _sized(request, request.stages or preset.stages))
+    stages = _adjusted(request, _sized(request, request.stages or preset.stages, context_size))
     prompt = with_triggers(request.prompt, request.adapters)
     return tuple(
         Plan(
             prompt=prompt,
             negative_prompt=request.negative_prompt,
             seed=_wrapped(seed + index),
+            clip_skip=request.clip_skip,
             stages=_seeded(stages, _wrapped(seed + index), index),
         )
         for index in range(request.count)
@@ -85,6 +93,7 @@ def replayed(recipe: Recipe) -> GenerationRequest:
             "sampler": None,
             "schedule": None,
             "shift": None,
+            "guidance": None,
             "cache": None,
             "stages": recipe.plan.stages,
         }
@@ -128,11 +137,15 @@ def derived_seed(seed: int, stage: int, purpose: str) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def _sized(request: GenerationRequest, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+def _sized(
+    request: GenerationRequest, stages: tuple[Stage, ...], context_size: tuple[int, int] | None
+) -> tuple[Stage, ...]:
     if request.aspect_ratio:
         return resized(stages, *size_of_aspect(request.aspect_ratio, stages[-1].width, stages[-1].height))
     if request.width and request.height:
         return resized(stages, request.width, request.height)
+    if context_size and not request.stages:
+        return resized(stages, *context_size)
     return stages
 
 
@@ -142,6 +155,7 @@ def _adjusted(request: GenerationRequest, stages: tuple[Stage, ...]) -> tuple[St
         "schedule": request.schedule,
         "shift": request.shift,
         "cache": request.cache,
+        "guidance": request.guidance,
     }
     first = {"steps": request.steps, "cfg": request.cfg, "denoise": _first_denoise(request, stages)}
     changes = [everywhere | first] + [everywhere] * (len(stages) - 1)
@@ -153,7 +167,7 @@ def _adjusted(request: GenerationRequest, stages: tuple[Stage, ...]) -> tuple[St
 
 def _first_denoise(request: GenerationRequest, stages: tuple[Stage, ...]) -> float | None:
     own = stages[0].denoise
-    if not request.references:
+    if not request.references or request.references_as in ("context", "stitched"):
         if request.denoise is not None:
             raise InvalidRequest(
                 "denoise says how far to leave a reference picture, and there is none. "

@@ -14,18 +14,37 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from limner.domain import MAX_CFG, MAX_STAGES, MAX_STEPS, CacheSettings, Record, Sampler, Schedule, Side, Stage
+from limner.domain import (
+    MAX_CFG,
+    MAX_CLIP_SKIP,
+    MAX_PROMPT,
+    MAX_STAGES,
+    MAX_STEPS,
+    CacheSettings,
+    Record,
+    ReferencesAs,
+    Sampler,
+    Schedule,
+    Side,
+    Stage,
+    Text,
+)
 from limner.errors import ConfigError, NotFound
 from limner.validation import sentences
+from limner.workflows.families import FACTS
 
 DEFAULT_PRESET = "progressive"
 
 
 class Preset(Record):
-    """Stages with a name."""
+    """Stages with a name, and what else a request gets that does not say it itself."""
 
     name: str
     description: str = ""
+    family: str = Field(default="", description="the architecture that it is made for; empty where any will do")
+    negative_prompt: Text = Field(default="", max_length=MAX_PROMPT, description="for requests that have none")
+    clip_skip: int | None = Field(default=None, ge=1, le=MAX_CLIP_SKIP, description="for requests that have none")
+    references_as: ReferencesAs | None = Field(default=None, description="for requests that do not say it")
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=MAX_STAGES)
 
 
@@ -83,6 +102,19 @@ class Presets:
     def default(self) -> str:
         """Name of the preset for requests that name none."""
         return self._default
+
+    def default_for(self, family: str | None) -> str | None:
+        """Name of the preset for requests of a family that name none; None where that is the settings' default.
+
+        The settings' default goes before a family's own unless it is made for another family.
+        """
+        facts = FACTS.get(family or "")
+        if facts is None or facts.preset == self._default or facts.preset not in self._paths():
+            return None
+        if self._default == DEFAULT_PRESET:
+            return facts.preset
+        wanted = self.get(self._default).family
+        return facts.preset if wanted and wanted != family else None
 
     def get(self, name: str | None = None) -> Preset:
         """The preset of that name, or the default one.

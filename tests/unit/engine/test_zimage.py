@@ -68,7 +68,7 @@ def test_the_packed_forward_equals_diffusers(batch: list[Row]) -> None:
     with torch.inference_mode():
         theirs = FAMILY.transformer(
             [row.x.unsqueeze(1) for row in batch],
-            torch.tensor([row.timestep for row in batch]),
+            torch.tensor([1 - row.timestep for row in batch]),
             [row.encoding.features for row in batch],
         ).sample
     for own, other in zip(ours, theirs, strict=True):
@@ -185,8 +185,8 @@ def test_tiled_decoding_makes_the_same_size() -> None:
 def test_pictures_above_a_size_are_encoded_and_decoded_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     z = latent(64, 96)
     plain = FAMILY.decode(z)
-    monkeypatch.setattr("limner.engine.families.zimage.TILE_ABOVE_PX", 64 * 96 - 1)
-    monkeypatch.setattr("limner.engine.families.zimage.TILE_PX", 64)
+    monkeypatch.setattr("limner.engine.families.autoencoder.TILE_ABOVE_PX", 64 * 96 - 1)
+    monkeypatch.setattr("limner.engine.families.autoencoder.TILE_PX", 64)
     vae: Any = FAMILY.components.vae
     with (
         patch.object(vae, "tiled_decode", wraps=vae.tiled_decode) as decoded,

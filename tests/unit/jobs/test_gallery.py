@@ -371,13 +371,14 @@ async def test_a_request_starts_from_an_upload_or_a_picture(store: JobStore, gal
     upload = await send(gallery, picture_file())
     image = await stored_picture(store, gallery)
 
-    async def start(**reference: str) -> Image.Image | None:
-        return await gallery.reference(GenerationRequest(references=(Reference(**reference),)), "local")
+    async def start(**reference: str) -> Image.Image:
+        found = await gallery.references(GenerationRequest(references=(Reference(**reference),)), "local")
+        return found[0]
 
     from_upload, from_image = await start(upload=upload.id), await start(image=image.id)
-    assert from_upload and from_upload.tobytes() == gradient(40, 30).tobytes()
-    assert from_image and from_image.tobytes() == gradient(64, 48).tobytes()
-    assert await gallery.reference(GenerationRequest()) is None
+    assert from_upload.tobytes() == gradient(40, 30).tobytes()
+    assert from_image.tobytes() == gradient(64, 48).tobytes()
+    assert await gallery.references(GenerationRequest()) == ()
     with pytest.raises(NotFound, match="Send the picture again"):
         await start(upload="upl_gone")
     await gallery.storage.put(upload.key, picture_file("PNG", 41), "image/png")
@@ -395,8 +396,8 @@ async def test_an_upload_keeps_its_transparency_for_masks(gallery: Gallery) -> N
     hole.save(stream, "PNG")
     upload = await send(gallery, stream.getvalue())
     request = GenerationRequest(references=(Reference(upload=upload.id),), mask=Reference(upload=upload.id))
-    start, mask = await gallery.reference(request, "local"), await gallery.mask(request, "local")
-    assert start and [start.getpixel((x, 0)) for x in (0, 39)] == [(255, 0, 0), (255, 255, 255)]
+    (start,), mask = await gallery.references(request, "local"), await gallery.mask(request, "local")
+    assert [start.getpixel((x, 0)) for x in (0, 39)] == [(255, 0, 0), (255, 255, 255)]
     assert mask and [mask.getpixel((x, 0)) for x in (0, 39)] == [0, 255]
 
 
@@ -408,8 +409,8 @@ async def test_a_small_file_may_become_a_large_upload_and_still_be_used(
     monkeypatch.setattr("limner.jobs.gallery.MAX_REFERENCE_BYTES", len(stream.getvalue()))
     upload = await send(gallery, stream.getvalue())
     assert upload.size_bytes > 2 * len(stream.getvalue())
-    start = await gallery.reference(GenerationRequest(references=(Reference(upload=upload.id),)), "local")
-    assert start and start.size == (400, 400)
+    (start,) = await gallery.references(GenerationRequest(references=(Reference(upload=upload.id),)), "local")
+    assert start.size == (400, 400)
 
 
 async def test_only_uploads_that_nobody_needs_any_more_are_removed(

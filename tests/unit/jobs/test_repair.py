@@ -170,7 +170,7 @@ async def test_an_upload_whose_file_is_gone_is_forgotten(gallery: Gallery, repai
     await repair.put_right(found)
     request = GenerationRequest(references=(Reference(upload=upload.id),))
     with pytest.raises(NotFound, match="Send the picture again"):
-        await gallery.reference(request, "local")
+        await gallery.references(request, "local")
 
 
 async def test_a_job_whose_worker_is_gone_is_run_again(database: Database, store: JobStore, repair: Repair) -> None:

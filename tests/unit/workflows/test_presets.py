@@ -10,6 +10,7 @@ from limner.domain import CacheSettings, Stage
 from limner.errors import ConfigError, NotFound
 from limner.workflows.presets import Presets, StageChanges
 
+SHIPPED = ["anime", "flux-portrait", "generic", "kontext-edit", "progressive", "sd15", "sdxl", "single", "sketch"]
 SMALL = "[[stages]]\nwidth = 128\nheight = 128\nsteps = 4\n"
 
 
@@ -43,7 +44,7 @@ def test_progressive_is_the_three_stage_workflow() -> None:
 
 def test_every_shipped_preset_is_valid_and_described() -> None:
     rows = Presets().list()
-    assert [row.name for row in rows] == ["progressive", "single", "sketch"]
+    assert [row.name for row in rows] == SHIPPED
     assert all(row.shipped and not row.shadows and not row.problem for row in rows)
     assert all(row.preset and row.preset.description for row in rows)
 
@@ -51,6 +52,22 @@ def test_every_shipped_preset_is_valid_and_described() -> None:
 def test_single_paints_the_full_size_in_one_stage() -> None:
     (stage,) = Presets().get("single").stages
     assert (stage.width, stage.height) == (672, 864)
+
+
+def test_the_presets_of_the_applications_have_their_numbers() -> None:
+    (portrait,) = Presets().get("flux-portrait").stages
+    assert (portrait.width, portrait.height, portrait.steps, portrait.guidance, portrait.cfg) == (768, 768, 20, 4.0, 1)
+    anime = Presets().get("anime")
+    assert anime.family == "sdxl" and "worst quality" in anime.negative_prompt
+    assert Presets().get("kontext-edit").references_as == "context"
+
+
+def test_a_family_has_a_preset_of_its_own_unless_the_settings_name_one() -> None:
+    assert Presets().default_for("zimage") is None
+    assert Presets().default_for(None) is None
+    assert Presets().default_for("flux") == "flux-portrait"
+    assert Presets(default="single").default_for("sdxl") == "sdxl"
+    assert Presets(default="anime").default_for("sdxl") is None
 
 
 def test_without_a_name_the_default_is_given() -> None:
@@ -63,7 +80,7 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
         Presets(tmp_path).get("progresive")
     assert caught.value.message == (
-        "There is no preset `progresive`. Choose one of: mine, progressive, single, sketch."
+        f"There is no preset `progresive`. Choose one of: {', '.join(sorted([*SHIPPED, 'mine']))}."
     )
 
 
@@ -78,7 +95,7 @@ def test_a_users_preset_goes_before_a_shipped_one_and_says_so(tmp_path: Path) ->
 
 
 def test_a_folder_that_does_not_exist_is_an_empty_one(tmp_path: Path) -> None:
-    assert Presets(tmp_path / "gone").names() == ["progressive", "single", "sketch"]
+    assert Presets(tmp_path / "gone").names() == SHIPPED
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""What a request may ask of a checkpoint of each family, and what it gets where it does not ask.
+
+Facts for planning; no tensor and no file is needed to know them. A family that is not here is one that limner does not
+know: nothing is assumed of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from limner.domain import GenerationRequest
+from limner.errors import InvalidRequest, Unsupported
+
+
+@dataclass(frozen=True)
+class FamilyFacts:
+    """What the planning of pictures has to know of a family.
+
+    Args:
+        title: its name for people.
+        preset: for requests that name none.
+        guidance: whether its network is told a guidance as a number.
+        clip_skip: whether its prompts are read by CLIP.
+        context: how many pictures it can look at while it paints.
+    """
+
+    title: str
+    preset: str
+    guidance: bool = False
+    clip_skip: bool = False
+    context: int = 0
+
+
+FACTS: Mapping[str, FamilyFacts] = {
+    "zimage": FamilyFacts("Z-Image", "progressive"),
+    "flux": FamilyFacts("FLUX", "flux-portrait", guidance=True, context=3),
+    "sdxl": FamilyFacts("SDXL", "sdxl", clip_skip=True),
+    "sd15": FamilyFacts("Stable Diffusion 1.5", "sd15", clip_skip=True),
+    "generic": FamilyFacts("another pipeline of diffusers", "generic"),
+}
+
+
+def require_fitting(request: GenerationRequest, family: str | None) -> None:
+    """Refuse what a checkpoint of that family cannot do; of an unknown family (None) nothing is refused.
+
+    Raises `Unsupported` and `InvalidRequest`, which say what to change.
+    """
+    looks = request.references_as in ("context", "stitched")
+    if len(request.references) > 1 and not looks:
+        raise InvalidRequest(
+            f"A picture starts from one reference picture; this request has {len(request.references)}. "
+            "Give one, or set references_as to context for a checkpoint that can look at several (FLUX Kontext)."
+        )
+    facts = FACTS.get(family or "")
+    if facts is None:
+        return
+    if looks and not facts.context:
+        raise Unsupported(
+            f"The checkpoint is {facts.title}, which cannot look at pictures while it paints. "
+            "Choose a FLUX Kontext checkpoint, or set references_as to start."
+        )
+    if looks and len(request.references) > facts.context and request.references_as == "context":
+        raise InvalidRequest(
+            f"{facts.title} looks at {facts.context} pictures at most; this request has {len(request.references)}. "
+            "Give fewer, or set references_as to stitched."
+        )
+    if request.clip_skip is not None and not facts.clip_skip:
+        raise Unsupported(f"The checkpoint is {facts.title}, which does not read with CLIP. Leave clip_skip out.")
+    if request.guidance is not None and not facts.guidance:
+        raise Unsupported(f"The checkpoint is {facts.title}, which is told no guidance. Use cfg, or leave it out.")
