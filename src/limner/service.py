@@ -36,6 +36,7 @@ from limner.media.pictures import require_same_shape
 from limner.ports import ModelKeeper, Queue, Storage
 from limner.storage.local import LocalStorage
 from limner.studio import Studio, backend_names
+from limner.workflows.families import edits_pictures
 
 NATIVE_LANE, REMOTE_LANE = "native", "remote"
 ALIVE_S = 30.0
@@ -199,7 +200,12 @@ class Service:
     async def _families(self) -> dict[str, str] | None:
         """Family by checkpoint, as living workers report; None while none has."""
         reported = await self._reported()
-        return {entry["name"]: entry["family"] for entry in reported if not entry.get("problem")} or None
+        return {entry["name"]: entry.get("family", "") for entry in reported if not entry.get("problem")} or None
+
+    async def editor(self) -> str | None:
+        """The name of a checkpoint that is made to change pictures, FLUX.1 Kontext; None where there is none."""
+        families = await self._families() or await asyncio.to_thread(self.studio.families)
+        return next((name for name, family in families.items() if edits_pictures(name, family)), None)
 
     async def _reported(self) -> list[dict[str, Any]]:
         """The checkpoints of all living workers; looked up at most every two seconds."""

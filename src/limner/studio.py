@@ -31,7 +31,7 @@ from limner.media.context import context_pictures, context_size
 from limner.media.pictures import fit, fit_mask, open_mask, open_reference, require_same_shape, sha256_of
 from limner.ports import Backend, Capabilities, Order
 from limner.workflows.adapters import list_adapters, resolve_adapters, shipped_adapters, trigger_of
-from limner.workflows.families import FACTS, require_fitting
+from limner.workflows.families import EDITING_PRESET, FACTS, edits_pictures, require_fitting
 from limner.workflows.plans import make_plans
 from limner.workflows.presets import Preset, Presets
 
@@ -228,7 +228,9 @@ class Studio:
         family = known.get(request.model or self.settings.native.model) if native else None
         if request.stages:
             return request, Preset(name="stages", stages=request.stages), family
-        preset = self.presets.get(request.preset or self.presets.default_for(family))
+        edits = bool(request.references) and edits_pictures(request.model or self.settings.native.model, family)
+        otherwise = EDITING_PRESET if edits and request.references_as != "start" else self.presets.default_for(family)
+        preset = self.presets.get(request.preset or otherwise)
         chosen: dict[str, object] = {}
         if native and preset.family and request.model is None and family and family != preset.family:
             fitting = next((name for name, kind in known.items() if kind == preset.family), None)

@@ -58,6 +58,8 @@ class Lora(click.ParamType[Any]):
 @click.option("--seed", type=int, help="The same seed gives the same picture; random when absent.")
 @click.option("--steps", type=int, help="Steps of the first stage.")
 @click.option("--cfg", type=float, help="How closely the first stage follows the prompt.")
+@click.option("--guidance", type=float, help="The guidance that FLUX.1-dev and its kin are told.")
+@click.option("--clip-skip", type=int, help="CLIP's layer that is read, counted from its end (SDXL, SD 1.5).")
 @click.option("--sampler", help="Sampler of every stage, such as euler or dpmpp_2m.")
 @click.option("--schedule", help="Schedule of every stage, such as simple or karras.")
 @click.option("--lora", "loras", type=Lora(), multiple=True, help="An adapter and its weight; may be repeated.")
@@ -66,7 +68,19 @@ class Lora(click.ParamType[Any]):
     type=click.Choice(["degrade", "fail"]),
     help="Paint without an adapter that does not fit, or fail.  [default: degrade]",
 )
-@click.option("--image", "--reference", "image", type=click.Path(path_type=Path), help="A picture to start from.")
+@click.option(
+    "--image",
+    "--reference",
+    "images",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A picture to start from; several where the checkpoint looks at them.",
+)
+@click.option(
+    "--image-as",
+    type=click.Choice(["start", "context", "stitched"]),
+    help="Paint over the picture, look at each (FLUX Kontext), or at all side by side.  [default: the preset's]",
+)
 @click.option(
     "--mask",
     type=click.Path(path_type=Path),
@@ -100,6 +114,7 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
     limner generate "一只猫" --lora ink:0.8 --seed 7
     limner generate --like pictures/boat.png --seed 8
     limner generate "a red cup" --image table.png --mask cup.png --denoise 0.9
+    limner generate "make it winter" --image garden.png --preset kontext-edit
     limner generate "a green apple" --server http://127.0.0.1:9000
     """
     application: Application = ctx.obj
@@ -146,7 +161,8 @@ def _prompts(flags: dict[str, Any]) -> list[str | None]:
 
 
 def _changes(flags: dict[str, Any], default_strength: float) -> dict[str, Any]:
-    names = ("count", "preset", "seed", "steps", "cfg", "sampler", "schedule", "denoise", "model", "backend")
+    names = ("count", "preset", "seed", "steps", "cfg", "sampler", "schedule", "denoise", "model", "backend",
+             "guidance", "clip_skip")  # fmt: skip
     changes = {name: flags[name] for name in (*names, "on_adapter_mismatch")}
     changes |= {"negative_prompt": flags["negative"], "aspect_ratio": flags["aspect"]}
     if flags["size"]:
@@ -155,8 +171,9 @@ def _changes(flags: dict[str, Any], default_strength: float) -> dict[str, Any]:
         changes["adapters"] = [
             {"name": name, "weight": default_strength if weight is None else weight} for name, weight in flags["loras"]
         ]
-    if flags["image"]:
-        changes["references"] = [{"path": str(flags["image"])}]
+    if flags["images"]:
+        changes["references"] = [{"path": str(image)} for image in flags["images"]]
+    changes["references_as"] = flags["image_as"]
     if flags["mask"]:
         changes["mask"] = {"path": str(flags["mask"])}
     suffix_format = SUFFIXES.get(flags["out"].suffix.lower())

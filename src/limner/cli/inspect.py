@@ -79,6 +79,7 @@ def stage_line(stage: Stage) -> str:
         f"{stage.width}x{stage.height}",
         f"{stage.steps} steps",
         f"cfg {stage.cfg:g}",
+        *([] if stage.guidance is None else [f"guidance {stage.guidance:g}"]),
         f"{stage.sampler}, {stage.schedule}",
     ]
     parts += [f"denoise {stage.denoise:g}"] if stage.denoise < 1 else []

@@ -6,6 +6,8 @@ import click
 
 from limner.cli.application import Application, json_option
 
+SAID = {"family", "negative_prompt", "clip_skip", "references_as"}
+
 
 @click.command(name="presets")
 @json_option
@@ -14,6 +16,7 @@ def command(application: Application) -> None:
     """List the presets, shipped ones and your own."""
     from limner.cli.inspect import stage_line
     from limner.studio import presets_of
+    from limner.workflows.families import FACTS
 
     settings = application.settings()
     presets = presets_of(settings)
@@ -28,6 +31,7 @@ def command(application: Application) -> None:
                 "shadows": row.shadows,
                 "path": row.path,
                 "problem": row.problem,
+                **(row.preset.model_dump(include=SAID) if row.preset else {}),
                 "stages": [stage.model_dump(mode="json") for stage in row.preset.stages] if row.preset else [],
             }
             for row in rows
@@ -36,6 +40,8 @@ def command(application: Application) -> None:
         return
     for row in rows:
         remarks = ["default"] if row.name == presets.default else []
+        if row.preset and row.preset.family in FACTS:
+            remarks.append(f"for {FACTS[row.preset.family].title}")
         remarks += [] if row.shipped else [row.path]
         remarks += ["goes before the shipped one"] if row.shadows else []
         application.answer(row.name + (f" ({', '.join(remarks)})" if remarks else ""))

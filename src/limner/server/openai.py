@@ -236,15 +236,13 @@ def _request(
             warnings.append(f"`{name}` has no effect here.")
     if body.background == "transparent":
         warnings.append("Pictures are opaque: `background` transparent cannot be had.")
-    if len(uploads) > 1:
-        raise e.Unsupported("This checkpoint starts from one picture. Send only one `image`.")
     values: dict[str, Any] = {"prompt": body.prompt, "count": body.n or 1}
     studio = parts.service.studio
     if body.model and body.model in studio.presets.names():
         values["preset"] = body.model
     elif body.model and not FOREIGN_MODELS.fullmatch(body.model):
         values["model"] = body.model
-    if "preset" not in values and (preset := QUALITY_PRESETS.get(body.quality or "")):
+    if not {"preset", "model"} & values.keys() and (preset := QUALITY_PRESETS.get(body.quality or "")):
         values["preset"] = preset
     if body.size and body.size != "auto":
         values["width"], values["height"] = size_of(body.size)
@@ -257,7 +255,7 @@ def _request(
         output["quality"] = max(1, body.output_compression)
     values["output"] = output
     if uploads:
-        values["references"] = [{"upload": uploads[0]}]
+        values["references"] = [{"upload": upload} for upload in uploads]
     if mask:
         # What was under the mask shall not show through.
         values |= {"mask": {"upload": mask}, "denoise": 1.0}

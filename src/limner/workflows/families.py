@@ -41,6 +41,18 @@ FACTS: Mapping[str, FamilyFacts] = {
 }
 
 
+EDITING_PRESET = "kontext-edit"
+"""For requests with pictures whose checkpoint is made to change them."""
+
+
+def edits_pictures(model: str, family: str | None) -> bool:
+    """Whether a checkpoint is made to change the picture that it is shown: FLUX.1 Kontext.
+
+    Its weights have the names and shapes of every other FLUX.1, so that here alone a checkpoint's own name counts.
+    """
+    return family == "flux" and "kontext" in model.lower()
+
+
 def require_fitting(request: GenerationRequest, family: str | None) -> None:
     """Refuse what a checkpoint of that family cannot do; of an unknown family (None) nothing is refused.
 

@@ -179,7 +179,7 @@ def test_json_is_one_object(terminal: Terminal) -> None:
             ["--sampler", "eular"],
             "error (invalid_request): `sampler` is 'eular'. There is no such sampler. Choose one of: ",
         ),
-        (["--preset", "gone"], "error (not_found): There is no preset `gone`. Choose one of: progressive, single, "),
+        (["--preset", "gone"], "error (not_found): There is no preset `gone`. Choose one of: anime, flux-portrait, "),
         (["--lora", "gone"], "error (not_found): There is no adapter `gone`. "),
         (["--model", "gone"], "error (not_found): There is no checkpoint `gone`. Known: fake.\n"),
         (["--image", "gone.png"], "error (invalid_request): Picture `gone.png` cannot be found (No such file"),

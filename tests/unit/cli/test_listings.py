@@ -155,8 +155,17 @@ def test_presets_tells_where_each_comes_from(terminal: Terminal) -> None:
     (folder / "wrong.toml").write_text("[[stages]]\nwidth = 72\nheight = 64\n")
     terminal.run("presets")
     assert terminal.code == 0
-    assert terminal.out == (
-        "progressive (default)\n"
+    told = terminal.out
+    assert told.startswith(
+        "anime (for SDXL)\n"
+        "  Anime with SDXL checkpoints such as Illustrious, NoobAI and Pony.\n"
+        "  832x1216 · 28 steps · cfg 6 · euler_ancestral, normal\n"
+        "flux-portrait (for FLUX)\n"
+        "  One stage of FLUX.1-dev, for people and photographs.\n"
+        "  768x768 · 20 steps · cfg 1 · guidance 4 · euler, simple\n"
+    )
+    assert told[told.index("progressive") :].replace(told[told.index("sd15") : told.index("single")], "") == (
+        "progressive (default, for Z-Image)\n"
         "  Three stages, from a small sketch to the finished picture; the default.\n"
         "  176x224 · 9 steps · cfg 2 · euler_ancestral, simple\n"
         "  336x432 · 16 steps · cfg 1 · euler_ancestral, simple · denoise 0.7 · cache 0.37\n"
@@ -164,7 +173,7 @@ def test_presets_tells_where_each_comes_from(terminal: Terminal) -> None:
         "single (FOLDER/home/presets/single.toml, goes before the shipped one)\n"
         "  Mine.\n"
         "  128x64 · 4 steps · cfg 1 · euler, simple\n"
-        "sketch\n"
+        "sketch (for Z-Image)\n"
         "  One stage at half the size: a quick look at an idea.\n"
         "  336x432 · 12 steps · cfg 2 · euler, simple\n"
         "wrong (FOLDER/home/presets/wrong.toml)\n"
@@ -177,7 +186,10 @@ def test_presets_tells_where_each_comes_from(terminal: Terminal) -> None:
 def test_presets_as_json(terminal: Terminal) -> None:
     terminal.run("presets", "--json")
     names = [(preset["name"], preset["default"], len(preset["stages"])) for preset in terminal.json["presets"]]
-    assert names == [("progressive", True, 3), ("single", False, 1), ("sketch", False, 1)]
+    assert [name for name in names if name[1] or name[2] > 1] == [("progressive", True, 3)]
+    assert len(names) == 9
+    anime = next(preset for preset in terminal.json["presets"] if preset["name"] == "anime")
+    assert (anime["family"], anime["clip_skip"]) == ("sdxl", 2) and "worst quality" in anime["negative_prompt"]
 
 
 def test_doctor_reports_the_machine(terminal: Terminal, engine: dict[str, Any]) -> None:
@@ -235,7 +247,8 @@ def test_doctor_names_a_backend_and_a_preset_that_are_not_there(terminal: Termin
     assert terminal.code == 1
     assert terminal.json["problems"] == [
         "There is no backend `comfy`. Choose one of: fake, native.",
-        "There is no preset `gone`. Choose one of: progressive, single, sketch.",
+        "There is no preset `gone`. Choose one of: anime, flux-portrait, generic, "
+        "kontext-edit, progressive, sd15, sdxl, single, sketch.",
     ]
 
 

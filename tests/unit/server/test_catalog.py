@@ -84,7 +84,7 @@ async def test_a_form_learns_what_each_backend_can_do(client: httpx.AsyncClient)
     assert all(native[name] for name in ("previews", "adapters", "references", "negative_prompts", "guidance"))
     limits = native["limits"]
     assert (limits["min_side"], limits["max_side"], limits["size_multiple"]) == (64, 4096, 16)
-    assert (limits["max_steps"], limits["max_count"], limits["max_references"]) == (200, 64, 1)
+    assert (limits["max_steps"], limits["max_count"], limits["max_references"]) == (200, 64, 16)
     for field, value in (("steps", limits["max_steps"]), ("count", limits["max_count"]), ("cfg", limits["max_cfg"])):
         assert (await client.post("/api/jobs", json={field: value})).status_code == 202
         assert (await client.post("/api/jobs", json={field: value + 1})).status_code == 422

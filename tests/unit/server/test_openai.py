@@ -153,7 +153,7 @@ async def test_an_edit_that_cannot_be_had_says_why(tmp_path: Path) -> None:
         cases: list[tuple[dict[str, Any], str]] = [
             ({"image": ("a.png", png()), "mask": ("m.png", png(size=(64, 64)))}, "their shapes differ"),
             ({"image": ("a.png", png()), "extra_body": {"mask": "m.png"}}, "`mask` is a text"),
-            ({"image": [("a.png", png()), ("b.png", png())]}, "Send only one `image`"),
+            ({"image": [("a.png", png()), ("b.png", png())]}, "starts from one reference picture"),
             ({"image": ("a.png", b"no picture")}, "a.png"),
         ]
         call: Any = client.images.edit

@@ -16,6 +16,7 @@ from limner.domain import (
     MAX_CFG,
     MAX_COUNT,
     MAX_PROMPT,
+    MAX_REFERENCES,
     MAX_SIDE,
     MAX_STAGES,
     MAX_STEPS,
@@ -25,6 +26,7 @@ from limner.domain import (
     SIZE_MULTIPLE,
     AdapterStatus,
     GenerationRequest,
+    ReferencesAs,
     Stage,
     Text,
 )
@@ -34,6 +36,7 @@ from limner.server.holdings import holding
 from limner.server.state import Owner, Parts
 from limner.server.views import Moment, TemplateView, View, absent, template_view
 from limner.studio import Studio, offered_backends
+from limner.workflows.families import FACTS, edits_pictures
 from limner.workflows.plans import size_of_aspect
 
 router = APIRouter(prefix="/api", tags=["catalog"])
@@ -80,6 +83,10 @@ class ModelView(View):
     sizes: dict[str, SizeView] = Field(description="what `aspect_ratio` makes of that, for the shapes in wide use")
     size_multiple: int = Field(description="sides are multiples of this many pixels")
     guidance: bool = Field(description="whether `cfg` and the negative prompt have an effect")
+    distilled_guidance: bool = Field(description="whether its network is told `guidance` as a number")
+    clip_skip: bool = Field(description="whether `clip_skip` has an effect")
+    context_references: int = Field(description="pictures that it can look at while it paints; 0 where it cannot")
+    edits: bool = Field(description="whether it is made to change the picture that it is shown")
 
 
 class ModelList(View):
@@ -156,7 +163,7 @@ class LimitsView(View):
     max_count: int = Field(description="pictures of a request")
     max_stages: int = Field(description="stages of a picture")
     max_adapters: int = Field(description="adapters of a request")
-    max_references: int = Field(description="pictures to start from; 0 where there can be none")
+    max_references: int = Field(description="pictures to start from or to look at; 0 where there can be none")
     max_prompt: int = Field(description="characters of a prompt")
 
 
@@ -192,6 +199,10 @@ class PresetView(View):
     shipped: bool = Field(description="whether it came with limner")
     problem: str = Field(description="why its file cannot be used; empty when it can")
     description: str | SkipJsonSchema[None] = absent("what it is for, where the file can be used")
+    family: str = Field(default="", description="the architecture that it is made for; empty where any will do")
+    negative_prompt: str = Field(default="", description="for requests that have none")
+    clip_skip: int | SkipJsonSchema[None] = absent("for requests that have none")
+    references_as: ReferencesAs | SkipJsonSchema[None] = absent("for requests that do not say it")
     stages: tuple[Stage, ...] | SkipJsonSchema[None] = absent("its stages, where the file can be used")
     sizes: dict[str, SizeView] | SkipJsonSchema[None] = absent(
         "of the picture, by `aspect_ratio`, for the shapes in wide use; where the file can be used"
@@ -228,19 +239,8 @@ async def list_models(parts: Parts) -> ModelList:
         entry |= holding(name, workers, wishes)
     able = sum(bool(worker.models) for worker in workers)
     studio = parts.service.studio
-    facts: dict[str, Any] = {
-        "preset": studio.presets.default,
-        "sizes": {},
-        "size_multiple": SIZE_MULTIPLE,
-        "guidance": studio.abilities("native").guidance,
-    }
-    try:
-        stages = studio.presets.get().stages
-        facts |= {"size": SizeView(width=stages[-1].width, height=stages[-1].height), "sizes": _sizes(stages)}
-    except LimnerError as error:
-        log.warning("the default preset cannot be used: %s", error.message)
     return ModelList(
-        models=tuple(ModelView.model_validate(facts | model) for model in models.values()),
+        models=tuple(ModelView.model_validate(_facts(studio, model) | model) for model in models.values()),
         default=parts.service.settings.native.model,
         workers=able,
     )
@@ -299,6 +299,10 @@ async def list_presets(parts: Parts) -> PresetList:
                 shipped=row.shipped,
                 problem=row.problem,
                 description=row.preset.description if row.preset else None,
+                family=row.preset.family if row.preset else "",
+                negative_prompt=row.preset.negative_prompt if row.preset else "",
+                clip_skip=row.preset.clip_skip if row.preset else None,
+                references_as=row.preset.references_as if row.preset else None,
                 stages=row.preset.stages if row.preset else None,
                 sizes=_sizes(row.preset.stages) if row.preset else None,
             )
@@ -331,6 +335,29 @@ async def delete_template(template_id: str, parts: Parts, owner: Owner) -> None:
     await parts.service.gallery.delete_template(template_id, owner)
 
 
+def _facts(studio: Studio, model: dict[str, Any]) -> dict[str, Any]:
+    """What a request for a checkpoint may ask, and what it gets where it does not."""
+    family = model.get("family")
+    known = FACTS.get(family or "")
+    preset = studio.presets.default_for(family)
+    facts: dict[str, Any] = {
+        "preset": preset or studio.presets.default,
+        "sizes": {},
+        "size_multiple": SIZE_MULTIPLE,
+        "guidance": studio.abilities("native").guidance,
+        "distilled_guidance": bool(known and known.guidance),
+        "clip_skip": bool(known and known.clip_skip),
+        "context_references": known.context if known else 0,
+        "edits": edits_pictures(model["name"], family),
+    }
+    try:
+        stages = studio.presets.get(preset).stages
+        facts |= {"size": SizeView(width=stages[-1].width, height=stages[-1].height), "sizes": _sizes(stages)}
+    except LimnerError as error:
+        log.warning("the preset `%s` cannot be used: %s", facts["preset"], error.message)
+    return facts
+
+
 def _capabilities(studio: Studio, name: str, found: tuple[str, ...]) -> CapabilitiesView:
     try:
         able, problem = studio.abilities(name), ""
@@ -359,7 +386,7 @@ def _capabilities(studio: Studio, name: str, found: tuple[str, ...]) -> Capabili
             max_count=MAX_COUNT,
             max_stages=MAX_STAGES,
             max_adapters=MAX_ADAPTERS if able.adapters else 0,
-            max_references=1 if able.references else 0,
+            max_references=MAX_REFERENCES if able.references else 0,
             max_prompt=MAX_PROMPT,
         ),
     )

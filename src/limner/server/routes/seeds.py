@@ -85,7 +85,10 @@ async def generate_image(
     steps: Annotated[int | None, Form(ge=1, le=MAX_STEPS)] = None,
     seed: Annotated[int | None, Form(ge=0, le=MAX_SEED)] = None,
 ) -> TaskAccepted:
-    """Answers with the task's id; `/api/task-status/{id}` says how it is going."""
+    """Answers with the task's id; `/api/task-status/{id}` says how it is going.
+
+    A FLUX.1 Kontext checkpoint changes the reference picture where there is one; else the default one starts from it.
+    """
     values: dict[str, Any] = {"prompt": description, "count": count, "steps": steps, "seed": seed}
     if size:
         values["width"], values["height"] = size_of(size)
@@ -93,6 +96,7 @@ async def generate_image(
         limit = parts.service.settings.server.max_upload_bytes
         kept = await parts.service.gallery.add_upload(owner, reference.filename, await reference.read(), limit)
         values["references"] = [{"upload": kept.id}]
+        values["model"] = await parts.service.editor()
     request = checked(GenerationRequest, {name: value for name, value in values.items() if value is not None})
     job, _ = await parts.service.submit(request, owner)
     return TaskAccepted(task_id=job.id, status=_status(job), message="The task was accepted.")
