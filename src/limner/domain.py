@@ -32,6 +32,7 @@ MAX_COUNT = 64
 MAX_STAGES = 8
 MAX_ADAPTERS = 16
 MAX_REFERENCES = 16
+MAX_FALLBACKS = 8
 MAX_CLIP_SKIP = 12
 MAX_SEED = 2**64 - 1
 MAX_EXACT_SEED = 2**53 - 1
@@ -192,6 +193,12 @@ class AdapterRequest(Record):
     name: Text = Field(min_length=1, max_length=1000, description="as it is listed, or a path; no paths over HTTP")
     weight: float = Field(default=1.0, ge=-10, le=10, description="how strongly it is applied")
     trigger: Text = Field(default="", max_length=MAX_PROMPT, description="words put in front of the prompt")
+    stages: tuple[Annotated[int, Field(ge=0, lt=MAX_STAGES)], ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_STAGES,
+        description="those that it is applied in, from 0; all if absent",
+    )
 
 
 class Reference(Record):
@@ -278,7 +285,7 @@ class GenerationRequest(Record):
     )
     references_as: ReferencesAs | None = Field(
         default=None,
-        description="`start`: the picture is painted over; `context`: the network looks at the pictures while it paints "
+        description="`start`: the picture is painted over; `context`: the network looks at the pictures as it paints "
         "(FLUX Kontext); `stitched`: at all of them side by side; the preset's when absent, and `start` without that",
     )
     mask: Reference | None = Field(
@@ -292,7 +299,14 @@ class GenerationRequest(Record):
     )
     cache: CacheSettings | None = Field(default=None, description="EasyCache for every stage")
     output: OutputSettings = Field(default=OutputSettings(), description="how pictures are written")
-    backend: Text = Field(default="native", max_length=200, description="where pictures are made")
+    backend: Text = Field(
+        default="native",
+        max_length=200,
+        description="where pictures are made; `auto` takes one that is set up and can do it",
+    )
+    fallback: tuple[Annotated[Text, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(), max_length=MAX_FALLBACKS, description="backends to try next, in this order, with what is missing"
+    )
 
     @model_validator(mode="before")
     @classmethod

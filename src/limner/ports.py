@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 class Order:
     """A request made ready: one plan a picture, the reference picture decoded, adapters resolved to files.
 
-    `reference` is what the picture starts from, `context` are those that the network looks at while it paints.
+    `reference` is what the picture starts from, `context` are those that the network looks at while it paints. Where
+    the request has a mask that keeps anything, `mask` (L, white is painted anew) and `kept`, the picture that stays
+    where it is black, are both of the last stage's size.
 
-    Where the request has a mask that keeps anything, `mask` (L, white is painted anew) and `kept`, the picture that
-    stays where it is black, are both of the last stage's size.
+    `token` is the same in every attempt at a job and empty where there is one attempt only: with a plan's seed it names
+    a picture, so that a remote backend finds again what an earlier attempt began there.
     """
 
     request: GenerationRequest
@@ -38,6 +40,7 @@ class Order:
     adapter_files: tuple[str, ...] = field(default=())
     mask: Image.Image | None = None
     kept: Image.Image | None = None
+    token: str = ""
 
 
 @dataclass(frozen=True)

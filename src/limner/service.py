@@ -35,7 +35,7 @@ from limner.jobs.workers import WorkerRows
 from limner.media.pictures import require_same_shape
 from limner.ports import ModelKeeper, Queue, Storage
 from limner.storage.local import LocalStorage
-from limner.studio import Studio, backend_names
+from limner.studio import AUTO, NATIVE, Studio, backend_names
 from limner.workflows.families import edits_pictures
 
 NATIVE_LANE, REMOTE_LANE = "native", "remote"
@@ -108,7 +108,7 @@ class Service:
             owner=owner,
             request=resolved,
             plans=plans,
-            lane=NATIVE_LANE if resolved.backend == "native" else REMOTE_LANE,
+            lane=NATIVE_LANE if NATIVE in await self._backends(resolved) else REMOTE_LANE,
             fingerprint=fingerprint,
             recipe_keys=keys,
             model=resolved.model or self.settings.native.model,
@@ -131,9 +131,10 @@ class Service:
             changes["mask"], size = await self._found(request.mask, owner)
             require_same_shape(size, found[0][1])
         adapters = await self._named_adapters(request)
-        if (backend := self.studio.backend_of(request)) != self.settings.backend and backend not in backend_names():
-            known = ", ".join(backend_names())
-            raise NotFound(f"There is no backend `{backend[:80]}`. Choose one of: {known}.", known=backend_names())
+        for backend in (self.studio.backend_of(request), *request.fallback):
+            if backend not in (AUTO, self.settings.backend, *backend_names()):
+                known = ", ".join(backend_names())
+                raise NotFound(f"There is no backend `{backend[:80]}`. Choose one of: {known}.", known=backend_names())
         if request.model and _is_path(request.model):
             raise InvalidRequest(f"Model {request.model[:80]!r} is not a name. Choose one of `/api/models`.")
         return request.model_copy(update=changes | {"adapters": adapters}), [size for _, size in found]
@@ -178,7 +179,7 @@ class Service:
         shared: dict[str, Any] = {
             "limner": version("limner"),
             "checkpoint": sha256,
-            "backend": resolved.backend,
+            "backend": [resolved.backend, *resolved.fallback],
             "adapters": [
                 adapter.model_dump(mode="json") | {"file": _mark(files[adapter.name])} for adapter in resolved.adapters
             ],
@@ -276,18 +277,26 @@ class Service:
         return removed
 
     async def _paint(self, job: Job, missing: tuple[int, ...]) -> AsyncGenerator[Event, None]:
-        backend = await asyncio.to_thread(self.studio.backend, job.request.backend)
         model = job.request.model
-        if model and await asyncio.to_thread(Path(model).exists) and model not in backend.capabilities().models:
+        if model and await asyncio.to_thread(Path(model).exists) and model not in await self._known_models():
             # Whoever sends jobs names checkpoints; which files lie beside a worker is not theirs to find out.
             raise NotFound(f"There is no checkpoint `{model}`. Choose one of `/api/models`.", name=model)
         references = await self.gallery.references(job.request, job.owner)
         mask = await self.gallery.mask(job.request, job.owner)
         plans = tuple(job.plans[number] for number in missing)
-        order = await asyncio.to_thread(self.studio.order, job.request, plans, backend, references, mask)
-        async with aclosing(backend.run(order)) as events:
+        async with aclosing(self.studio.paint(job.request, plans, references, mask, job.id)) as events:
             async for event in events:
                 yield event
+
+    async def _backends(self, request: GenerationRequest) -> Collection[str]:
+        """The names of the backends that may paint a request."""
+        if request.backend == AUTO:
+            return await asyncio.to_thread(self.studio.route, request)
+        return (request.backend, *request.fallback)
+
+    async def _known_models(self) -> Collection[str]:
+        backend = await asyncio.to_thread(self.studio.backend, self.settings.backend)
+        return backend.capabilities().models
 
 
 def storage_of(settings: Settings) -> Storage:

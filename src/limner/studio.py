@@ -13,7 +13,8 @@ import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,11 +23,13 @@ from typing import Self
 
 from PIL import Image
 
+from limner.backends.catalogue import lora_folders
 from limner.backends.fake import FakeBackend
 from limner.config import Settings, load_settings
 from limner.domain import GenerationRequest, Plan, Recipe, Reference
 from limner.errors import BackendError, ConfigError, InvalidRequest, LimnerError, NotFound, Unsupported
 from limner.events import Done, Event, Failed, ImageGenerated, Info, Warned
+from limner.failover import paint
 from limner.media.context import context_pictures, context_size
 from limner.media.pictures import fit, fit_mask, open_mask, open_reference, require_same_shape, sha256_of
 from limner.ports import Backend, Capabilities, Order
@@ -36,6 +39,7 @@ from limner.workflows.plans import make_plans
 from limner.workflows.presets import Preset, Presets
 
 ENTRY_POINTS = "limner.backends"
+AUTO, NATIVE = "auto", "native"
 NATIVE_PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "torchsde", "scipy")
 
 BackendFactory = Callable[[Settings], Backend]
@@ -96,9 +100,33 @@ class Studio:
         Raises `RequestError` when the request cannot be fulfilled at all and `BackendError` when the backend breaks
         down; failures of single pictures are `Failed` events.
         """
-        backend = await asyncio.to_thread(self.backend, self.backend_of(request))
-        order = await asyncio.to_thread(self._order, request, backend)
-        async with aclosing(backend.run(order)) as events:
+        request, plans = await asyncio.to_thread(self.planned, request)
+        async with aclosing(self.paint(request, plans)) as events:
+            async for event in events:
+                yield event
+
+    async def paint(
+        self,
+        request: GenerationRequest,
+        plans: tuple[Plan, ...],
+        references: Sequence[Image.Image] = (),
+        mask: Image.Image | None = None,
+        token: str = "",
+    ) -> AsyncGenerator[Event, None]:
+        """Paint a planned request on its backend, or on those that it falls back to; `references` as for `order`.
+
+        `token` is the same in every attempt at a job. Events and errors as of `run`.
+        """
+
+        def ordered(name: str, numbers: Sequence[int]) -> tuple[Backend, Order]:
+            backend = self.backend(name)
+            wanted = tuple(plans[number] for number in numbers)
+            on_it = request.model_copy(update={"backend": backend.name})
+            return backend, replace(self.order(on_it, wanted, backend, references, mask), token=token)
+
+        names = await asyncio.to_thread(self.route, request)
+        make = partial(asyncio.to_thread, ordered)
+        async with aclosing(paint(names, make, len(plans))) as events:
             async for event in events:
                 yield event
 
@@ -153,6 +181,8 @@ class Studio:
         """
         if self._only is not None:
             return self._only
+        if name == AUTO:
+            name = NATIVE
         with self._lock:
             if name not in self._backends:
                 self._backends[name] = _make(name, self.settings)
@@ -165,6 +195,38 @@ class Studio:
     def backend_of(self, request: GenerationRequest) -> str:
         """The name of the backend that a request will go to."""
         return request.backend if "backend" in request.model_fields_set else self.settings.backend
+
+    def route(self, request: GenerationRequest) -> tuple[str, ...]:
+        """The names of the backends that a request is tried on, in their order.
+
+        `auto` stands for all that are set up and can do it, the engine of this machine first. May take a moment: each
+        of them is asked. Raises `Unsupported` when none can do it.
+        """
+        first = self.backend_of(request)
+        if self._only is not None:
+            return (self._only.name,)
+        names = [name for name in offered_backends(NATIVE) if self._can(name, request)] if first == AUTO else [first]
+        names.sort(key=lambda name: name != NATIVE)
+        if not names and not request.fallback:
+            raise Unsupported(
+                "No backend that is set up can do this. `limner doctor` lists them; name one, or leave out what they "
+                "cannot do."
+            )
+        return tuple(dict.fromkeys((*names, *request.fallback)))
+
+    def _can(self, name: str, request: GenerationRequest) -> bool:
+        try:
+            able = self.abilities(name)
+        except Exception as error:  # noqa: BLE001  # one that another package brings must not stop the others
+            log.info("backend %s is left out: %s", name, error)
+            return False
+        return (
+            (name != NATIVE or not missing_packages())
+            and (able.references or not request.references)
+            and (able.masks or not request.mask)
+            and (able.adapters or not request.adapters)
+            and (not able.models or request.model is None or request.model in able.models)
+        )
 
     def adapters(self) -> list[dict[str, str]]:
         """The adapters that a request may name, with their trigger words."""
@@ -283,12 +345,9 @@ class Studio:
             request=request, plans=plans, reference=reference, adapter_files=adapter_files, mask=mask, kept=kept
         )
 
-    def _order(self, request: GenerationRequest, backend: Backend) -> Order:
-        request, plans = self.planned(request)
-        return self.order(request.model_copy(update={"backend": backend.name}), plans, backend)
-
     def _adapter_folders(self) -> list[Path]:
-        return [path for path in (self.settings.native.adapters_dir, shipped_adapters()) if path]
+        native = self.settings.native
+        return [path for path in (native.adapters_dir, shipped_adapters(), *lora_folders(native)) if path]
 
 
 def presets_of(settings: Settings) -> Presets:

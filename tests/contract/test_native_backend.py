@@ -57,6 +57,15 @@ class TestNativeBackend(BackendContract):
         assert changed.rgb != before.rgb
         assert after.rgb == before.rgb == images(await run(backend, order()))[0].rgb
 
+    async def test_an_adapter_may_be_for_some_stages_only(self, backend: Backend, tmp_path: Path) -> None:
+        async def painted(*stages: int) -> bytes:
+            wanted = adapted(ink(tmp_path), adapters=[{"name": "ink", "stages": stages or None}])
+            return images(await run(backend, wanted))[0].rgb
+
+        everywhere, plain = await painted(), images(await run(backend, order()))[0].rgb
+        assert everywhere == await painted(0, 1)
+        assert len({everywhere, plain, await painted(0), await painted(1)}) == 4
+
     async def test_an_adapter_that_does_not_fit_is_skipped_with_a_warning_or_refused(
         self, backend: Backend, tmp_path: Path
     ) -> None:
@@ -93,5 +102,5 @@ def ink(folder: Path, into: int = 32) -> Path:
 
 def adapted(file: Path, **fields: Any) -> Order:
     """An order with that adapter."""
-    wanted = order(adapters=[{"name": "ink"}], **fields)
+    wanted = order(**{"adapters": [{"name": "ink"}]} | fields)
     return replace(wanted, adapter_files=(str(file),))

@@ -89,7 +89,8 @@ class Lora(click.ParamType[Any]):
 @click.option("--denoise", type=float, help="How far to leave that picture: near 0 hardly, 1 entirely.")
 @click.option("--model", help="A checkpoint by name or path; see `limner models`.")
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--backend", help="Where to paint; see `limner doctor`.")
+@click.option("--backend", help="Where to paint, or auto; see `limner doctor`.")
+@click.option("--fallback", multiple=True, metavar="NAME", help="A backend to try next; may be repeated.")
 @click.option(
     "--format", "picture_format", type=click.Choice(["png", "jpeg", "webp"]), help="Of the files.  [default: png]"
 )
@@ -174,6 +175,7 @@ def _changes(flags: dict[str, Any], default_strength: float) -> dict[str, Any]:
     if flags["images"]:
         changes["references"] = [{"path": str(image)} for image in flags["images"]]
     changes["references_as"] = flags["image_as"]
+    changes["fallback"] = list(flags["fallback"]) or None
     if flags["mask"]:
         changes["mask"] = {"path": str(flags["mask"])}
     suffix_format = SUFFIXES.get(flags["out"].suffix.lower())

@@ -171,7 +171,7 @@ class Engine:
                 self._break(id, error, happenings)
                 continue
             self._trajectories[id] = trajectory
-            unknown = dict.fromkeys(word for e in trajectory.encodings.values() for word in e.unknown)
+            unknown = dict.fromkeys(word for e in trajectory.conditioning.encodings.values() for word in e.unknown)
             if unknown:
                 happenings.append(Noted(id, tuple(unknown)))
             happenings.append(StageBegan(id, 0))

@@ -18,7 +18,7 @@ from torch import Tensor
 from limner.domain import Plan
 from limner.engine.families.port import AppliedAdapters, Family, Row
 from limner.engine.inpainting import Inpainting, KeptArea
-from limner.engine.trajectory import NEGATIVE, POSITIVE, Trajectory
+from limner.engine.trajectory import NEGATIVE, POSITIVE, Conditioning, Trajectory
 from limner.errors import EngineFault, LimnerError, OutOfMemory
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class Painting:
 
     `reference` is (3, H, W) in [-1, 1] at the size of the plan's first stage: what the picture starts from;
     `inpainting` says what is kept of it. `context` are pictures of any size that the network looks at.
+    `stage_adapters` goes before `adapters` where stages differ in them; one entry a stage.
     """
 
     plan: Plan
@@ -39,6 +40,7 @@ class Painting:
     inpainting: Inpainting | None = None
     context: tuple[Tensor, ...] = ()
     previews: bool = False
+    stage_adapters: tuple[AppliedAdapters, ...] = ()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -75,13 +77,18 @@ class Runner:
     @torch.inference_mode()
     def _prepare(self, painting: Painting) -> Trajectory:
         family, plan = painting.family, painting.plan
-        encodings = {POSITIVE: family.encode_text(plan.prompt, painting.adapters, plan.clip_skip)}
-        if any(stage.cfg != 1 for stage in plan.stages):
-            encodings[NEGATIVE] = family.encode_text(plan.negative_prompt, painting.adapters, plan.clip_skip)
+        guided = any(stage.cfg != 1 for stage in plan.stages)
+        texts = {POSITIVE: plan.prompt} | ({NEGATIVE: plan.negative_prompt} if guided else {})
+        conditionings = [
+            Conditioning(
+                {name: family.encode_text(text, adapters, plan.clip_skip) for name, text in texts.items()}, adapters
+            )
+            for adapters in painting.stage_adapters or (painting.adapters,) * len(plan.stages)
+        ]
         start = None if painting.reference is None else family.encode_picture(painting.reference)
         kept = () if start is None else _kept_areas(painting, start)
         context = tuple(family.encode_picture(picture) for picture in painting.context)
-        return Trajectory(plan, family, encodings, painting.adapters, start, kept, context)
+        return Trajectory(plan, family, conditionings, start, kept, context)
 
     @torch.inference_mode()
     def evaluate(self, family: Family, batch: Sequence[Sequence[Row]]) -> list[list[Tensor] | LimnerError]:

@@ -7,7 +7,7 @@ rows it needs evaluated (`rows`), takes the answers (`accept`), and is `done` wh
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -54,14 +54,21 @@ class StageRun:
         return min(self.steps, -(-self.evaluations * self.steps // max(1, self.expected)))
 
 
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """What a stage paints by: adapters, and encoded texts ("positive"; "negative" where any stage has guidance)."""
+
+    encodings: Mapping[str, Encoding]
+    adapters: AppliedAdapters = ()
+
+
 class Trajectory:
     """A picture being painted.
 
     Args:
         plan: its stages, with every seed fixed.
         family: the architecture with its weights.
-        encodings: "positive" always, "negative" where any stage has guidance.
-        adapters: applied to every row of this trajectory.
+        conditionings: one a stage.
         start: the latent (C, h, w) of a reference picture at the first stage's size, if there is one.
         kept: what each stage keeps of that picture; nothing when empty.
         context: latents (C, h, w) of the pictures that the network looks at.
@@ -71,28 +78,31 @@ class Trajectory:
         self,
         plan: Plan,
         family: Family,
-        encodings: dict[str, Encoding],
-        adapters: AppliedAdapters = (),
+        conditionings: Sequence[Conditioning],
         start: Tensor | None = None,
         kept: tuple[KeptArea, ...] = (),
         context: tuple[Tensor, ...] = (),
     ) -> None:
         self.plan = plan
         self.family = family
-        self.encodings = encodings
-        self.adapters = adapters
+        self._conditionings = tuple(conditionings)
         self.context = context
         self.outcomes: list[StageOutcome] = []
         self.latent: Tensor | None = start
         self.denoised: Tensor | None = None
         self._kept = kept
-        self._costs = [self._cost(stage) for stage in plan.stages]
+        self._costs = [self._cost(*each) for each in zip(plan.stages, self._conditionings, strict=True)]
         self.run = self._begin(plan.stages[0])
 
     @property
     def stage(self) -> int:
         """Index of the stage that runs (the number of stages when done)."""
         return len(self.outcomes)
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """That of the stage that runs (of the last one when done)."""
+        return self._conditionings[min(self.stage, len(self._conditionings) - 1)]
 
     @property
     def done(self) -> bool:
@@ -109,7 +119,7 @@ class Trajectory:
     @property
     def tokens(self) -> int:
         """What the next evaluation costs, over all its rows."""
-        return sum(self.family.row_tokens(self.shape, self.encodings[c], self.context) for c in self.run.conditions)
+        return self._row_tokens(self.shape, self.run.conditions, self.conditioning)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -123,9 +133,8 @@ class Trajectory:
         parameterization = self._parameterization(run.stage)
         x = parameterization.model_input(run.x, run.sigma)
         timestep = parameterization.timestep(run.sigma)
-        return [
-            Row(x, timestep, self.encodings[c], self.adapters, run.stage.guidance, self.context) for c in run.conditions
-        ]
+        encodings, adapters = self.conditioning.encodings, self.conditioning.adapters
+        return [Row(x, timestep, encodings[c], adapters, run.stage.guidance, self.context) for c in run.conditions]
 
     def settle_from_cache(self) -> bool:
         """Answer the sampler from EasyCache if it may skip this evaluation; whether it did."""
@@ -194,7 +203,7 @@ class Trajectory:
             float(sigmas.max()),
             stream_seed=stage.stream_seed,
         )
-        device = self.encodings[POSITIVE].features.device
+        device = self.conditioning.encodings[POSITIVE].features.device
         latent = torch.zeros(shape, device=device) if self.latent is None else self.latent.to(device)
         if latent.shape != shape:
             latent = F.interpolate(latent[None], size=shape[1:], mode="nearest-exact")[0]
@@ -230,10 +239,13 @@ class Trajectory:
     def _parameterization(self, stage: Stage) -> Parameterization:
         return self.family.parameterization(stage.shift, stage.width, stage.height)
 
-    def _cost(self, stage: Stage) -> float:
+    def _row_tokens(self, shape: tuple[int, int, int], conditions: Sequence[str], by: Conditioning) -> int:
+        return sum(self.family.row_tokens(shape, by.encodings[c], self.context) for c in conditions)
+
+    def _cost(self, stage: Stage, by: Conditioning) -> float:
         shape = self.family.latent_shape(stage.width, stage.height)
         conditions = (POSITIVE,) if stage.cfg == 1 else (POSITIVE, NEGATIVE)
-        tokens = sum(self.family.row_tokens(shape, self.encodings[c], self.context) for c in conditions)
+        tokens = self._row_tokens(shape, conditions, by)
         return float(tokens * max(1, evaluations(stage.sampler, self._sigmas(stage))))
 
     def _sigmas(self, stage: Stage) -> Tensor:

@@ -57,6 +57,12 @@ def make_plans(
     """
     seed = default_seed_source() if request.seed is None else request.seed
     stages = _adjusted(request, _sized(request, request.stages or preset.stages, context_size))
+    for adapter in request.adapters:
+        if adapter.stages and max(adapter.stages) >= len(stages):
+            raise InvalidRequest(
+                f"Adapter `{adapter.name}` is for stage {max(adapter.stages)}, and the picture has {len(stages)}, "
+                "counted from 0. Correct its `stages`, or leave them out."
+            )
     prompt = with_triggers(request.prompt, request.adapters)
     return tuple(
         Plan(

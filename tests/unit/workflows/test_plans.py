@@ -224,3 +224,22 @@ def test_a_replayed_recipe_gives_the_same_plan(request: GenerationRequest, prese
         again = replayed(_recipe(request, plan))
         assert _plans(again, PRESETS["sketch"]) == (plan,)
         assert GenerationRequest.model_validate_json(again.model_dump_json()) == again
+
+
+def test_an_adapter_for_a_stage_that_is_not_there_is_an_error() -> None:
+    request = GenerationRequest.model_validate({"adapters": [{"name": "ink", "stages": [0, 3]}]})
+    with pytest.raises(InvalidRequest, match="Adapter `ink` is for stage 3, and the picture has 3"):
+        make_plans(request, Presets().get("progressive"), default_seed_source=lambda: 1)
+
+
+def test_pictures_that_are_looked_at_give_the_size_where_the_request_tells_none() -> None:
+    preset = Presets().get("kontext-edit")
+
+    def size(**fields: object) -> tuple[int, int]:
+        request = GenerationRequest.model_validate({"references_as": "context"} | fields)
+        (plan,) = make_plans(request, preset, default_seed_source=lambda: 1, context_size=(832, 1248))
+        return plan.width, plan.height
+
+    assert size() == (832, 1248)
+    assert size(width=512, height=768) == (512, 768)
+    assert size(aspect_ratio="1:1") == (1024, 1024)
