@@ -26,11 +26,11 @@ from PIL import Image
 from limner.backends.catalogue import lora_folders
 from limner.backends.fake import FakeBackend
 from limner.config import Settings, load_settings
+from limner.context import context_pictures, context_size
 from limner.domain import GenerationRequest, Plan, Recipe, Reference
 from limner.errors import BackendError, ConfigError, InvalidRequest, LimnerError, NotFound, Unsupported
 from limner.events import Done, Event, Failed, ImageGenerated, Info, Warned
 from limner.failover import paint
-from limner.media.context import context_pictures, context_size
 from limner.media.pictures import fit, fit_mask, open_mask, open_reference, require_same_shape, sha256_of
 from limner.ports import Backend, Capabilities, Order
 from limner.workflows.adapters import list_adapters, resolve_adapters, shipped_adapters, trigger_of

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from PIL import Image
 
-from limner.media.context import KONTEXT_SIZES, context_pictures, context_size, kontext_size
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((640, 640), (1024, 1024)), ((1920, 1080), (1392, 752)), ((100, 1000), (672, 1568)), ((3000, 2000), (1248, 832))],
-)
-def test_the_nearest_trained_shape_is_taken(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert kontext_size(*size) == expected
-
-
-def test_every_trained_size_is_its_own_nearest() -> None:
-    assert all(kontext_size(*size) == size for size in KONTEXT_SIZES)
+from limner.context import context_pictures, context_size
+from limner.workflows.kontext_sizes import kontext_size
 
 
 def test_the_painted_size_follows_the_first_picture_or_all_side_by_side() -> None:

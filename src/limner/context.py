@@ -8,18 +8,7 @@ from PIL import Image
 
 from limner.domain import ReferencesAs
 from limner.media.pictures import fit
-
-KONTEXT_SIZES = (
-    (672, 1568), (688, 1504), (720, 1456), (752, 1392), (800, 1328), (832, 1248), (880, 1184), (944, 1104),
-    (1024, 1024),
-    (1104, 944), (1184, 880), (1248, 832), (1328, 800), (1392, 752), (1456, 720), (1504, 688), (1568, 672),
-)  # fmt: skip
-"""Width and height that FLUX.1 Kontext was trained on, as ComfyUI's FluxKontextImageScale lists them."""
-
-
-def kontext_size(width: int, height: int) -> tuple[int, int]:
-    """The trained size that is nearest by width / height."""
-    return min(KONTEXT_SIZES, key=lambda size: (abs(width / height - size[0] / size[1]), size))
+from limner.workflows.kontext_sizes import kontext_size
 
 
 def context_size(references_as: ReferencesAs | None, sizes: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
