@@ -60,7 +60,8 @@ class WorkerReport:
         native.import_engine()
         settings = self._settings.native
         adapters = self._studio.adapter_files()
-        seen = _marks([*_files_below(settings.models_dir), *adapters.values()])
+        catalogue = native.Catalogue(settings, native.BUILTIN_DIR)
+        seen = _marks([*_files_below(settings.models_dir), *catalogue.watched(), *adapters.values()])
         if seen == self._seen:
             return
         entries = native.list_checkpoints(settings)

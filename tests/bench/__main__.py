@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from tests.bench import cpu, cuda, process, service
+from tests.bench import cpu, cuda, families, process, service
 from tests.bench.report import Measurement, write_page
 
 BUILTIN = Path("src/limner/weights/sketchbook")
@@ -35,6 +35,9 @@ def main() -> None:
         "eight": cpu.eight_pictures,
         "stages": cpu.three_stages,
         "overhead": cpu.overhead,
+        "flux": families.flux,
+        "kontext": families.kontext,
+        "sdxl": families.sdxl,
         "cold": process.cold_start,
         "memory": process.peak_memory,
         "start": service.start,

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limner.backends.catalogue import Catalogue
 from limner.backends.settings import NativeSettings
+from limner.backends.whole_pictures import WholePictures
 from limner.domain import SAMPLERS, SCHEDULES, AdapterOutcome, AdapterStatus, GenerationRequest, Recipe
 from limner.errors import AdapterMismatch, EngineFault, LimnerError, Unsupported
 from limner.events import Done, Event, Failed, ImageGenerated, Info, Preview, Progress, StageUpdate, Warned
@@ -98,6 +100,7 @@ class Job:
     mailbox: Mailbox
     checkpoint: Checkpoint | None = None
     adapters: AppliedAdapters = ()
+    only_in: tuple[tuple[int, ...] | None, ...] = ()  # the stages of each of these
     outcomes: tuple[AdapterOutcome, ...] = ()
     warnings: list[str] = field(default_factory=list[str])
     pictures: dict[int, int] = field(default_factory=dict[int, int])  # engine id -> index in the order
@@ -143,6 +146,7 @@ class NativeBackend:
         self._thread: threading.Thread | None = None
         self._engine: Engine | None = None
         self._residency: Residency | None = None
+        self._whole = WholePictures(lambda happening: self._commands.put(lambda: self._happened([happening])))
         self._jobs: dict[int, Job] = {}
         self._leaving: list[tuple[str, Future[None]]] = []
         self._start_lock = threading.Lock()
@@ -254,6 +258,9 @@ class NativeBackend:
                 self._refuse(job, fault)
             return
         self._counters.stepped(happenings, time.monotonic() - started)
+        self._happened(happenings)
+
+    def _happened(self, happenings: list[Happening]) -> None:
         for happening in happenings:
             if (job := self._jobs.get(happening.id)) is None:
                 continue
@@ -269,6 +276,7 @@ class NativeBackend:
             if done.set_running_or_notify_cancel():
                 done.set_exception(EngineFault("The engine was closed before the checkpoint left. Start it again."))
         self._leaving = []
+        self._whole.close()
         self._engine = self._residency = None
 
     def _load(self, name: str, done: Future[None]) -> None:
@@ -314,6 +322,9 @@ class NativeBackend:
             residency.drop(entry)
         return len(unused)
 
+    def _painted_with(self) -> list[Checkpoint | None]:
+        return [job.checkpoint for job in self._jobs.values()]
+
     def _keeper(self) -> Residency:
         import_engine()
         from limner.engine.device import use_threads
@@ -321,7 +332,7 @@ class NativeBackend:
 
         if self._residency is None:
             use_threads(self._settings.threads)
-            self._residency = Residency(places_of(self._settings))
+            self._residency = Residency(places_of(self._settings), self._painted_with)
         return self._residency
 
     def _refuse(self, job: Job, error: LimnerError) -> None:
@@ -333,6 +344,7 @@ class NativeBackend:
             del self._jobs[picture]
             if self._engine is not None:
                 self._engine.abort(picture)
+            self._whole.abort(picture)
             self._rest(job)
 
     def _rest(self, job: Job) -> None:
@@ -359,6 +371,10 @@ class NativeBackend:
         checkpoint = job.checkpoint = residency.get(job.request.model)
         for note in checkpoint.notes:
             job.note(note, "precision")
+        if (pipeline := checkpoint.pipeline) is not None:
+            job.pictures = self._whole.accept(job, pipeline)
+            self._jobs |= dict.fromkeys(job.pictures, job)
+            return
         self._attach_adapters(job, checkpoint)
         if image := job.order.reference:
             first = job.order.plans[0].stages[0]
@@ -384,10 +400,21 @@ class NativeBackend:
                     inpainting,
                     context,
                     previews=self._settings.previews,
+                    stage_adapters=self._by_stage(job, len(plan.stages)),
                 )
             )
             job.pictures[picture] = index
             self._jobs[picture] = job
+
+    @staticmethod
+    def _by_stage(job: Job, stages: int) -> tuple[AppliedAdapters, ...]:
+        """What is applied in each stage; empty where all is in every stage."""
+        if all(only is None for only in job.only_in):
+            return ()
+        return tuple(
+            tuple(each for each, only in zip(job.adapters, job.only_in, strict=True) if only is None or stage in only)
+            for stage in range(stages)
+        )
 
     @staticmethod
     def _inpainting(order: Order) -> Inpainting | None:
@@ -407,6 +434,7 @@ class NativeBackend:
     def _attach_adapters(self, job: Job, checkpoint: Checkpoint) -> None:
         assert self._residency is not None
         applied: list[tuple[Any, float]] = []
+        only_in: list[tuple[int, ...] | None] = []
         outcomes: list[AdapterOutcome] = []
         for wanted, file in zip(job.request.adapters, job.order.adapter_files, strict=True):
             loaded = self._residency.adapter(Path(file), checkpoint)
@@ -419,7 +447,8 @@ class NativeBackend:
                 job.warn(message, "adapter_mismatch")
             if loaded.adapter is not None:
                 applied.append((loaded.adapter, wanted.weight))
-        job.adapters, job.outcomes = tuple(applied), tuple(outcomes)
+                only_in.append(wanted.stages)
+        job.adapters, job.outcomes, job.only_in = tuple(applied), tuple(outcomes), tuple(only_in)
 
     # --- happenings to events ----------------------------------------------------------------------------------------
 
@@ -495,7 +524,7 @@ class NativeBackend:
             index=index,
             checkpoint=checkpoint.name,
             checkpoint_sha256=checkpoint.sha256,
-            family=checkpoint.family.name,
+            family=checkpoint.loaded.name,
             device=checkpoint.device,
             precision=checkpoint.precision,
             adapters=job.outcomes,
@@ -549,59 +578,74 @@ SHIPPED_ADAPTERS = BUILTIN_DIR / "loras"
 
 def places_of(settings: NativeSettings) -> Places:
     """The engine's view of the settings."""
-    from limner.engine.checkpoints import Given
     from limner.engine.residency import Places
 
-    given = None
-    if settings.text_encoder_path or settings.vae_path:
-        given = Given(text_encoder=settings.text_encoder_path, vae=settings.vae_path)
+    catalogue = Catalogue(settings, BUILTIN_DIR)
     precision = {
         component: getattr(settings, f"{component}_dtype") or settings.dtype
         for component in ("transformer", "text_encoder", "vae")
     }
     return Places(
-        models_dir=settings.models_dir or Path("models"),
+        models_dir=catalogue.models_dir,
         builtin_dir=BUILTIN_DIR,
         default_model=str(settings.model_path) if settings.model_path else settings.model,
         device=settings.device,
         precision=precision,
-        given=given,
+        given=catalogue.given,
+        elsewhere=catalogue.elsewhere,
+        memory_budget_bytes=None if settings.memory_budget_mb is None else settings.memory_budget_mb * 1_000_000,
+        offload=settings.offload,
+        vae_tiling=settings.vae_tiling,
     )
 
 
 def list_checkpoints(settings: NativeSettings) -> list[CheckpointEntry]:
     """Every checkpoint on disk, broken ones with their problem."""
-    from limner.engine import checkpoints
+    return Catalogue(settings, BUILTIN_DIR).entries()
 
-    places = places_of(settings)
-    return checkpoints.list_checkpoints(places.models_dir, places.builtin_dir, places.given)
+
+def family_of(settings: NativeSettings, name: str) -> str | None:
+    """The family of a checkpoint by its name, or None; cheap, and without importing the engine."""
+    return Catalogue(settings, BUILTIN_DIR).family_of(name)
 
 
 def checkpoint_sha256(settings: NativeSettings, name: str) -> str:
     """The SHA-256 of a checkpoint's transformer; reads all of it unless it was asked before."""
-    from limner.engine.checkpoints import find_checkpoint
-
-    places = places_of(settings)
-    return find_checkpoint(name, places.models_dir, places.builtin_dir, places.given).sha256()
+    return Catalogue(settings, BUILTIN_DIR).find(name).sha256()
 
 
-def judge_adapters(settings: NativeSettings, adapters: Mapping[str, Path]) -> dict[str, dict[str, AdapterOutcome]]:
-    """How well adapters would fit each sound checkpoint, from headers alone: adapter, checkpoint, outcome."""
+def judge_adapters(
+    settings: NativeSettings, adapters: Mapping[str, Path], only: str | None = None
+) -> dict[str, dict[str, AdapterOutcome]]:
+    """How well adapters would fit each sound checkpoint, from headers alone: adapter, checkpoint, outcome.
+
+    `only` is the one checkpoint to judge them for.
+    """
     from limner.engine.adapters import judge_adapter
-    from limner.engine.checkpoints import find_checkpoint
     from limner.engine.families.registry import family_module
 
-    places = places_of(settings)
+    catalogue = Catalogue(settings, BUILTIN_DIR)
     judged: dict[str, dict[str, AdapterOutcome]] = {name: {} for name in adapters}
-    for entry in list_checkpoints(settings) if adapters else ():
-        if entry.problem:
+    for entry in catalogue.entries() if adapters else ():
+        if entry.problem or only not in (None, entry.name):
             continue
-        files = find_checkpoint(entry.name, places.models_dir, places.builtin_dir, places.given)
+        files = catalogue.find(entry.name)
         targets = family_module(entry.family).header_targets(files)
         for name, path in adapters.items():
             found = judge_adapter(path, targets, entry.family, checkpoint=entry.name)
             judged[name][entry.name] = found.outcome(1.0).model_copy(update={"name": name})
     return judged
+
+
+def precision_of(settings: NativeSettings, name: str) -> tuple[dict[str, str], list[str]]:
+    """The precision that a checkpoint would be painted with, by component, and notes about it; imports the engine."""
+    from limner.engine.families.registry import family_module
+    from limner.engine.precision import choose_device, choose_precision
+
+    files = Catalogue(settings, BUILTIN_DIR).find(name)
+    policy = family_module(files.family).precision_policy(files)
+    chosen = choose_precision(choose_device(settings.device), places_of(settings).precision, policy)
+    return chosen.names(), list(chosen.notes)
 
 
 def device_memory_bytes(settings: NativeSettings) -> dict[str, int]:

@@ -1,8 +1,8 @@
-"""LoRA adapters: load them, say how well they fit, and add them to a layer's output.
+"""Adapters: load them, say how well they fit, and keep the ones that were used last.
 
-An adapter is never merged into weights: its low-rank products are added to the outputs of single rows, so that requests
-with different adapters share a forward and the checkpoint stays as it was to the last bit. This module knows a network
-only as a table of module paths and sizes. Invariant: every module of a file is either matched or named in the reason.
+An adapter is never merged into weights: its changes are added to the outputs of single rows, so that requests with
+different adapters share a forward and the checkpoint stays as it was to the last bit. This module knows a network only
+as a table of module paths and sizes. Invariant: every module of a file is either matched or named in the reason.
 """
 
 from __future__ import annotations
@@ -10,67 +10,49 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from limner.domain import AdapterOutcome, AdapterStatus
-from limner.engine.adapter_files import (
-    LoraModule,
-    PeftScales,
-    adapter_file,
-    modules_of,
-    peft_scales,
-    place_names,
-)
+from limner.engine.adapter_files import AdapterModule, PeftScales, adapter_file, modules_of, peft_scales
+from limner.engine.adapter_kinds import EXACT, Fit, Unfit, build, dense_shape, fit
+from limner.engine.adapter_targets import AdapterTargets, Place, Targets, place_names, whole_shape
+from limner.engine.deltas import Delta
 from limner.engine.signatures import recognise, title
 from limner.engine.tensor_files import TensorSource, files_sha256, open_tensors, some
 from limner.errors import LimnerError
 
-Targets = Mapping[str, tuple[int, int]]
+DENOISER = "transformer"
+"""The component that a denoiser is, beside the text encoders' names."""
+
+Deltas = Mapping[str, tuple[Delta, ...]]
+"""Module path to what is added there."""
+
 _serials = itertools.count()
-
-
-@dataclass(frozen=True)
-class AdapterTargets:
-    """What an adapter may change in a checkpoint: module paths to the shapes of their weights.
-
-    Args:
-        denoiser: of the denoising network.
-        texts: of each text encoder, by component (`text_encoder`, `text_encoder_2`).
-    """
-
-    denoiser: Targets
-    texts: Mapping[str, Targets]
-
-
-@dataclass(frozen=True, eq=False)
-class LowRank:
-    """A change of a linear layer, scale * up @ down."""
-
-    down: Tensor  # (r, in)
-    up: Tensor  # (out, r)
-    scale: float
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A loaded LoRA; two loads are never equal.
+    """A loaded adapter; two loads are never equal.
 
-    `deltas` and `text_deltas` map module paths of the denoiser and of the text encoder to what is added there. `serial`
-    is never used twice in a process, so that what was computed with an adapter can be remembered after it is gone.
+    `deltas` maps module paths of the denoiser to what is added there, `text_deltas` does so for each text encoder, by
+    component. `serial` is never used twice in a process, so that what was computed with an adapter can be remembered
+    after it is gone.
     """
 
     name: str
     sha256: str
-    deltas: Mapping[str, tuple[LowRank, ...]]
-    text_deltas: Mapping[str, tuple[LowRank, ...]] = field(default_factory=dict[str, tuple[LowRank, ...]])
+    deltas: Deltas
+    text_deltas: Mapping[str, Deltas] = field(default_factory=dict[str, Deltas])
     serial: int = field(default_factory=_serials.__next__, init=False, repr=False)
+
+    def of(self, component: str) -> Deltas:
+        """What it changes in one component: `transformer` for the denoiser, else a text encoder's name."""
+        return self.deltas if component == DENOISER else self.text_deltas.get(component, {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,26 +82,6 @@ class LoadedAdapter:
         )
 
 
-def apply_low_rank(y: Tensor, x: Tensor, deltas: Sequence[LowRank], weight: float) -> Tensor:
-    """A linear layer's output with adapters: y + weight * scale * up @ (down @ x), for each of `deltas`.
-
-    Args:
-        y: the layer's output, (…, out).
-        x: the layer's input, (…, in); the arithmetic runs in its dtype and on its device.
-        deltas: what one adapter adds to this layer.
-        weight: the adapter's strength; at 0 the very `y` comes back.
-
-    Returns:
-        A new tensor like `y`; `y` itself is never written to.
-    """
-    if weight == 0.0:
-        return y
-    for delta in deltas:
-        hidden = F.linear(x, delta.down.to(x.device, x.dtype))  # (…, r)
-        y = torch.add(y, F.linear(hidden, delta.up.to(x.device, x.dtype)), alpha=weight * delta.scale)
-    return y
-
-
 def load_adapter(
     path: Path,
     targets: AdapterTargets,
@@ -129,10 +91,11 @@ def load_adapter(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> LoadedAdapter:
-    """Read a LoRA file and place its modules.
+    """Read an adapter and place its modules.
 
     Args:
-        path: a safetensors file in the PEFT/diffusers, kohya or original (ComfyUI) layout, or PEFT's folder.
+        path: a safetensors file in the PEFT, diffusers, kohya, LyCORIS or original (ComfyUI) layout, or a folder that
+            PEFT or diffusers wrote.
         targets: what may be changed.
         family: the checkpoint's family, for messages.
         checkpoint: the checkpoint's name, for messages.
@@ -148,6 +111,18 @@ def load_adapter(
 def judge_adapter(path: Path, targets: AdapterTargets, family: str = "", *, checkpoint: str = "") -> LoadedAdapter:
     """As `load_adapter`, from the file's header alone: whether it would fit. The adapter itself is always None."""
     return _load(path, targets, family, checkpoint, "cpu", torch.float32, weights=False)
+
+
+def adapter_family(source: TensorSource) -> str | None:
+    """The family that an adapter is for, by its own names and sizes, or None when nothing is recognised."""
+    shapes = source.shapes
+    meant = {
+        # Widths tell some families apart, and factors do not always show them.
+        f"{module.path}.weight": dense_shape({factor: shapes[key] for factor, key in module.factors.items()})
+        for module in modules_of(source)
+        if not module.text
+    }
+    return recognise({name: shape for name, shape in meant.items() if shape} | shapes)
 
 
 def _load(
@@ -166,27 +141,20 @@ def _load(
         sha256 = files_sha256(source.files) if weights else ""
     except LimnerError as error:
         return LoadedAdapter(name, None, 0, 0, AdapterStatus.SKIPPED, error.message)
-    placement = _Placement(source, peft_scales(source), device, dtype, weights)
+    placement = _Placement(source, peft_scales(source), targets, device, dtype, weights)
     modules = modules_of(source)
     try:
-        for text in (False, True):
-            nothing: Targets = {}
-            known = next(iter(targets.texts.values()), nothing) if text else targets.denoiser
-            placement.place([m for m in modules if m.text is text], known, text)
+        placement.place(modules)
     except LimnerError as error:
         return LoadedAdapter(name, None, 0, len(modules), AdapterStatus.SKIPPED, error.message)
     matched, total = placement.matched, len(modules) - placement.repeated
-    if not matched:
-        reason = _why_nothing(name, source, placement, family, checkpoint)
+    origin = adapter_family(source) or family
+    foreign = bool(family) and origin != family
+    # Families share layers of equal names and sizes (a text encoder, say): few that fit do not make it an adapter.
+    if not matched or (foreign and matched * 2 < total):
+        reason = _why_nothing(name, placement, family, origin, checkpoint)
         return LoadedAdapter(name, None, 0, total, AdapterStatus.SKIPPED, reason)
-    adapter = None
-    if weights:
-        adapter = Adapter(
-            name,
-            sha256,
-            {path: tuple(deltas) for path, deltas in placement.deltas[False].items()},
-            {path: tuple(deltas) for path, deltas in placement.deltas[True].items()},
-        )
+    adapter = Adapter(name, sha256, *placement.deltas()) if weights else None
     if matched == total:
         return LoadedAdapter(name, adapter, matched, total, AdapterStatus.APPLIED)
     reason = f"{total - matched} of {total} modules of LoRA `{name}` were left out: {placement.complaints()}."
@@ -196,88 +164,104 @@ def _load(
 @dataclass
 class _Placement:
     source: TensorSource
-    scales: PeftScales
+    scales: Callable[[str], PeftScales]
+    targets: AdapterTargets
     device: torch.device | str
     dtype: torch.dtype
     weights: bool = True
-    deltas: dict[bool, dict[str, list[LowRank]]] = field(default_factory=lambda: {False: {}, True: {}})
+    taken: dict[str, dict[str, list[Delta]]] = field(default_factory=dict[str, dict[str, list[Delta]]])
     left_out: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     matched: int = 0
     repeated: int = 0
 
-    def place(self, modules: Iterable[LoraModule], targets: Targets, text: bool) -> None:
-        find = place_names(dict(targets))
+    def __post_init__(self) -> None:
+        self._parts: dict[str, Targets] = {DENOISER: self.targets.denoiser, **self.targets.texts}
+        originals = {DENOISER: self.targets.originals, **self.targets.text_originals}
+        self._find = {part: place_names(known, originals.get(part, {})) for part, known in self._parts.items()}
+
+    def place(self, modules: Sequence[AdapterModule]) -> None:
+        found = [(module, *self._places(module)) for module in modules]
         # Some trainers write a fused `qkv` beside its parts: the parts are placed first, a repetition is not counted.
-        for module in sorted(modules, key=lambda m: len(find(m.path))):
-            places = find(module.path)
-            taken = self.deltas[text]
-            if len(places) > 1 and all(place in taken for place in places):
+        for module, component, places in sorted(found, key=lambda each: len(each[2])):
+            taken = self.taken.setdefault(component, {})
+            if len(places) > 1 and all(place.path in taken for place in places):
                 self.repeated += 1
-            elif complaint := self._attach(module, places, targets, taken):
-                self.left_out.setdefault(complaint[0], []).append(complaint[1])
-            else:
+                continue
+            try:
+                self._attach(module, component, places, taken)
                 self.matched += 1
+            except Unfit as unfit:
+                self.left_out.setdefault(unfit.what, []).append(f"{module.path} {unfit.detail}".strip())
+
+    def _places(self, module: AdapterModule) -> tuple[str, tuple[Place, ...]]:
+        if not module.text:
+            return DENOISER, self._find[DENOISER](module.path)
+        texts = tuple(self.targets.texts)
+        candidates = [part for part in module.components or texts if part in texts]
+        found = ((part, self._find[part](module.path)) for part in candidates)
+        return next(((part, places) for part, places in found if places), ("", ()))
 
     def _attach(
-        self, module: LoraModule, places: tuple[str, ...], targets: Targets, taken: dict[str, list[LowRank]]
-    ) -> tuple[str, str] | None:
-        """Add the module's matrices to `taken`, or answer (what is wrong, where)."""
-        if module.kind:
-            return f"{module.kind}, not supported yet", module.path
+        self, module: AdapterModule, component: str, places: tuple[Place, ...], taken: dict[str, list[Delta]]
+    ) -> None:
+        if module.unsupported:
+            raise Unfit(module.unsupported)
         if not places:
-            where = "text encoder layers without a counterpart" if module.text else "without a counterpart"
-            return where, module.path
-        if not module.down or not module.up:
-            return "half of the pair missing", module.path
-        numbers = {self.source.tensors[key].dtype for key in (module.down, module.up)}
-        if whole := sorted(number for number in numbers if not number.startswith(("F", "BF"))):
-            return f"stored as {whole[0]}, not supported yet", module.path
-        down_shape, up_shape = (_matrix(self.source.tensors[key].shape) for key in (module.down, module.up))
-        outs, into = [targets[place][0] for place in places], targets[places[0]][1]
-        if down_shape is None or up_shape is None or down_shape[0] != up_shape[1] or not down_shape[0]:
-            shapes = f"{self.source.tensors[module.down].shape} and {self.source.tensors[module.up].shape}"
-            return "ranks that contradict each other", f"{module.path} {shapes}"
-        if down_shape[1] != into or up_shape[0] != sum(outs):
-            return "of other sizes", f"{module.path} ({down_shape[1]} to {up_shape[0]}, here {into} to {sum(outs)})"
-        if not self.weights:
-            for place in places:
-                taken.setdefault(place, [])
-            return None
-        keys = [key for key in (module.down, module.up, module.alpha) if key]
-        tensors = self.source.load(keys, self.dtype)
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-            return "with numbers that are not finite", module.path
-        down = tensors[module.down].flatten(1).to(self.device)
-        up = tensors[module.up].flatten(1).to(self.device)
-        if module.alpha:
-            alpha = self.source.load([module.alpha], torch.float32)[module.alpha]
-            scale = float(alpha.flatten()[0]) / down_shape[0] if alpha.numel() else math.nan
-        else:
-            scale = self.scales.scale(module.path, down_shape[0])
+            raise Unfit("text encoder layers without a counterpart" if module.text else "without a counterpart")
+        if any(place.path in taken for place in places):
+            raise Unfit("named more than once")
+        facts = {factor: self.source.tensors[key] for factor, key in module.factors.items()}
+        stored = {facts[factor].dtype for factor in facts if factor != "alpha"}
+        if whole := sorted(number for number in stored if not number.startswith(("F", "BF"))):
+            raise Unfit(f"stored as {whole[0]}, not supported yet")
+        shape = whole_shape(places, self._parts[component])
+        found = fit({factor: each.shape for factor, each in facts.items()}, shape)
+        if found.by_rows is False and len(places) > 1:
+            raise Unfit("DoRA over the columns of a fused layer, not supported yet")
+        deltas = self._load(module, component, found, shape) if self.weights else ()
+        for place in places:
+            split = len(places) > 1 or place.rows is not None or place.swapped
+            taken[place.path] = [delta.rows(place.take) if split else delta for delta in deltas]
+
+    def _load(self, module: AdapterModule, component: str, found: Fit, shape: tuple[int, ...]) -> tuple[Delta, ...]:
+        keys = {factor: key for factor, key in module.factors.items() if factor != "alpha"}
+        exact = [key for factor, key in keys.items() if factor in EXACT]
+        stored = self.source.load((key for key in keys.values() if key not in exact), self.dtype)
+        stored |= self.source.load(exact, torch.float32)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in stored.values()):
+            raise Unfit("with numbers that are not finite")
+        scale = self._scale(module, component, found)
         if not math.isfinite(scale):
-            return "with numbers that are not finite", module.path
-        start = 0
-        for place, rows in zip(places, outs, strict=True):
-            taken.setdefault(place, []).append(LowRank(down, up[start : start + rows], scale))
-            start += rows
-        return None
+            raise Unfit("with numbers that are not finite")
+        return build(found, {factor: stored[key].to(self.device) for factor, key in keys.items()}, scale, shape)
+
+    def _scale(self, module: AdapterModule, component: str, found: Fit) -> float:
+        if (key := module.factors.get("alpha")) is None:
+            return self.scales(component).scale(module.path, found.rank)
+        alpha = self.source.load([key], torch.float32)[key]
+        if not alpha.numel():
+            return math.nan
+        return float(alpha.flatten()[0]) / found.rank if found.rank else 1.0
+
+    def deltas(self) -> tuple[Deltas, Mapping[str, Deltas]]:
+        """What was placed: in the denoiser, and in the text encoders by component."""
+        placed = {
+            component: {path: tuple(deltas) for path, deltas in taken.items()}
+            for component, taken in self.taken.items()
+            if taken
+        }
+        return placed.pop(DENOISER, {}), placed
 
     def complaints(self) -> str:
-        """What was left out and why, shortest names first."""
+        """What was left out and why."""
         return "; ".join(f"{len(paths)} {what}: {some(paths)}" for what, paths in self.left_out.items())
 
 
-def _matrix(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """(rows, columns) of a matrix, or of a 1x1 convolution, which is one."""
-    return (shape[0], shape[1]) if len(shape) == 2 or shape[2:] == (1, 1) else None
-
-
-def _why_nothing(name: str, source: TensorSource, placement: _Placement, family: str, checkpoint: str) -> str:
+def _why_nothing(name: str, placement: _Placement, family: str, origin: str, checkpoint: str) -> str:
     here = f"checkpoint `{checkpoint}`" if checkpoint else "this checkpoint"
-    origin = recognise(source.shapes)
     if not placement.left_out:
         return f"LoRA `{name}` is empty: the file holds no tensors. Fetch it again."
-    if origin and family and origin != family:
+    if family and origin != family:
         return f"LoRA `{name}` is for {title(origin)}; {here} is {title(family)}. Choose an adapter of the same family."
     kinds = [what for what in placement.left_out if what.endswith("not supported yet")]
     if kinds and len(kinds) == len(placement.left_out):

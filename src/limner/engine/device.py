@@ -9,15 +9,19 @@ import os
 import platform
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
 from limner.engine.checkpoints import find_checkpoint
 from limner.engine.families.registry import family_module
+from limner.engine.offload import memory_of
 from limner.engine.precision import choose_device, choose_precision
-from limner.engine.residency import Places
 from limner.errors import LimnerError
+
+if TYPE_CHECKING:
+    from limner.engine.residency import Places
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,13 @@ def cuda_memory_bytes() -> dict[str, int]:
     }
 
 
-def give_back_memory() -> None:
-    """Return to device and system what this process holds free, after something large was dropped."""
-    gc.collect()
+def give_back_memory(collect: bool = True) -> None:
+    """Return to device and system what this process holds free, after something large was dropped.
+
+    `collect` says whether it may be in a cycle.
+    """
+    if collect:
+        gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
@@ -86,24 +94,23 @@ def report(places: Places, threads: int | None) -> DeviceReport:
     device, precision = torch.device("cpu"), dict[str, str]()
     try:
         device = choose_device(places.device)
-        files = find_checkpoint(places.default_model, places.models_dir, places.builtin_dir, places.given)
+        files = find_checkpoint(
+            places.default_model, places.models_dir, places.builtin_dir, places.given, places.elsewhere
+        )
         chosen = choose_precision(device, places.precision, family_module(files.family).precision_policy(files))
         precision = chosen.names()
         notes += chosen.notes
     except LimnerError as error:
         problems.append(error.message)
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        name = torch.cuda.get_device_name(device)
-    else:
-        memory = psutil.virtual_memory()
-        free, total, name = memory.available, memory.total, platform.processor() or platform.machine()
+    on_card = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_card else platform.processor() or platform.machine()
+    free, total = memory_of(device)
     return DeviceReport(
         device=str(device),
         name=name,
         precision=precision,
-        memory_total_bytes=int(total),
-        memory_free_bytes=int(free),
+        memory_total_bytes=total,
+        memory_free_bytes=free,
         threads=threads or torch.get_num_threads(),
         notes=tuple(notes),
         problems=tuple(problems),

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from limner.engine.signatures import latent_channels, partners, text_width
+from limner.engine.signatures import (
+    clip_encoders,
+    clip_text_width,
+    flux_partners,
+    latent_channels,
+    partners,
+    t5_width,
+    text_width,
+    unet_partners,
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -67,11 +76,85 @@ def _zimage(shapes: Shapes) -> tuple[Need, ...] | None:
     )
 
 
+def _flux(shapes: Shapes) -> tuple[Need, ...] | None:
+    wanted = flux_partners(shapes)
+    if wanted is None:
+        return None
+    pooled, width, channels = wanted.pooled_width, wanted.text_width, wanted.latent_channels
+    return (
+        Need(
+            "text_encoder",
+            TEXT_FOLDERS,
+            lambda shapes: clip_text_width(shapes) == pooled,
+            f"a CLIP text encoder of width {pooled} (clip_l)",
+        ),
+        Need(
+            "text_encoder_2",
+            TEXT_FOLDERS,
+            lambda shapes: t5_width(shapes) == width,
+            f"a T5 text encoder of width {width} (t5xxl)",
+        ),
+        Need("vae", VAE_FOLDERS, lambda shapes: latent_channels(shapes) == channels, f"a VAE of {channels} channels"),
+    )
+
+
+def _vae(channels: int) -> Need:
+    return Need("vae", VAE_FOLDERS, lambda shapes: latent_channels(shapes) == channels, f"a VAE of {channels} channels")
+
+
+def _sdxl(shapes: Shapes) -> tuple[Need, ...] | None:
+    wanted = unet_partners(shapes)
+    if wanted is None:
+        return None
+    # The features of two encoders lie side by side; the larger one gives the pooled vector too.
+    half = wanted.text_width / 2
+    return (
+        Need(
+            "text_encoder",
+            TEXT_FOLDERS,
+            lambda shapes: any(width < half for width, _ in clip_encoders(shapes)),
+            f"a CLIP text encoder narrower than {half:g} (clip_l)",
+        ),
+        Need(
+            "text_encoder_2",
+            TEXT_FOLDERS,
+            lambda shapes: any(width > half and projects for width, projects in clip_encoders(shapes)),
+            f"a CLIP text encoder wider than {half:g} with its projection (clip_g)",
+        ),
+        _vae(wanted.latent_channels),
+    )
+
+
+def _sd15(shapes: Shapes) -> tuple[Need, ...] | None:
+    wanted = unet_partners(shapes)
+    if wanted is None:
+        return None
+    width = wanted.text_width
+    return (
+        Need(
+            "text_encoder",
+            TEXT_FOLDERS,
+            lambda shapes: any(each == width for each, _ in clip_encoders(shapes)),
+            f"a CLIP text encoder of width {width}",
+        ),
+        _vae(wanted.latent_channels),
+    )
+
+
+_UNET_LANDMARKS = "`out.2.weight` or an `attn2.to_k.weight`"
+
 FAMILIES: Mapping[str, Family] = {
     "zimage": Family(
         _zimage,
         {"tokenizer": ("qwen3", "text_encoder")},
         landmarks="`cap_embedder.1.weight` or `x_embedder.weight`",
     ),
+    "flux": Family(
+        _flux,
+        {"tokenizer": ("clip", "text_encoder"), "tokenizer_2": ("t5", "text_encoder_2")},
+        landmarks="`vector_in.in_layer.weight`, `txt_in.weight` or `final_layer.linear.weight`",
+    ),
+    "sdxl": Family(_sdxl, {"tokenizer": ("clip", "text_encoder")}, denoiser="unet", landmarks=_UNET_LANDMARKS),
+    "sd15": Family(_sd15, {"tokenizer": ("clip", "text_encoder")}, denoiser="unet", landmarks=_UNET_LANDMARKS),
 }
 """The families that are painted with, by the names that `signatures.recognise` gives."""

@@ -17,7 +17,10 @@ import torch
 from torch import Tensor
 
 TABLE_SIZE = 1000
+NEARLY = 1e-5
 BETA_FIRST, BETA_LAST = 0.00085, 0.012
+LAST_KEPT = 4.8973451890853435e-08
+"""What stands for no signal at all where the betas are rescaled, so that the last level is finite (ComfyUI)."""
 
 
 class Parameterization(Protocol):
@@ -77,6 +80,10 @@ class Parameterization(Protocol):
 
     def start(self, noise: Tensor, sigma0: float, latent: Tensor) -> Tensor:
         """A latent brought to `sigma0` with the given noise; an empty picture is a latent of zeros."""
+        ...
+
+    def begin(self, noise: Tensor, sigma0: float, latent: Tensor) -> Tensor:
+        """As `start`, where a stage begins: some models begin at their largest level with more than its noise."""
         ...
 
     def finish(self, x: Tensor, sigma_last: float) -> Tensor:
@@ -146,17 +153,27 @@ class Flow:
     def start(self, noise: Tensor, sigma0: float, latent: Tensor) -> Tensor:
         return sigma0 * noise + (1.0 - sigma0) * latent
 
+    def begin(self, noise: Tensor, sigma0: float, latent: Tensor) -> Tensor:
+        return self.start(noise, sigma0, latent)
+
     def finish(self, x: Tensor, sigma_last: float) -> Tensor:
         return x / (1.0 - sigma_last)
 
 
 @dataclass(frozen=True)
 class Epsilon:
-    """Noise prediction over the scaled-linear betas (Ho et al. 2020, Rombach et al. 2022): SDXL, SD1.5."""
+    """Noise prediction over the scaled-linear betas (Ho et al. 2020, Rombach et al. 2022): SDXL, SD1.5.
+
+    Args:
+        zero_terminal: whether the betas were rescaled so that nothing of the picture is left in the noisiest level
+            (Lin et al. 2024).
+    """
+
+    zero_terminal: bool = False
 
     @property
     def table(self) -> Tensor:
-        return _epsilon_table()
+        return _epsilon_table(self.zero_terminal)
 
     @property
     def sigma_min(self) -> float:
@@ -171,7 +188,7 @@ class Epsilon:
         return float(TABLE_SIZE - 1), 0.0
 
     def sigmas_at(self, times: Tensor) -> Tensor:
-        logs = _epsilon_logs()
+        logs = _epsilon_logs(self.zero_terminal)
         below, part = times.floor().long(), times.frac()
         above = times.ceil().long()
         return torch.exp((1 - part) * logs[below] + part * logs[above])
@@ -184,10 +201,9 @@ class Epsilon:
         return float(self.sigmas_at(_level((1.0 - percent) * (TABLE_SIZE - 1))))
 
     def timestep(self, sigma: float) -> float:
-        logs = _epsilon_logs()
-        wanted = _level(sigma).log().clamp(logs[0], logs[-1])
-        above = max(int(torch.searchsorted(logs, wanted)), 1)
-        return above - 1 + float((wanted - logs[above - 1]) / (logs[above] - logs[above - 1]))
+        logs = _epsilon_logs(self.zero_terminal)
+        # The network was trained at whole times, and ComfyUI tells it the nearest one.
+        return float((logs - _level(sigma).log()).abs().argmin())
 
     def signal(self, sigma: float) -> float:
         return 1.0
@@ -207,8 +223,22 @@ class Epsilon:
     def start(self, noise: Tensor, sigma0: float, latent: Tensor) -> Tensor:
         return sigma0 * noise + latent
 
+    def begin(self, noise: Tensor, sigma0: float, latent: Tensor) -> Tensor:
+        if sigma0 < self.sigma_max * (1 - NEARLY):
+            return self.start(noise, sigma0, latent)
+        # What is left of a picture at the largest level has a spread of its own, which noise alone would lack.
+        return math.sqrt(1 + sigma0 * sigma0) * noise + latent
+
     def finish(self, x: Tensor, sigma_last: float) -> Tensor:
         return x
+
+
+@dataclass(frozen=True)
+class VPrediction(Epsilon):
+    """Prediction of v, a mixture of noise and picture (Salimans & Ho 2022), over the same levels: NoobAI v-pred."""
+
+    def denoised(self, x: Tensor, sigma: float, output: Tensor) -> Tensor:
+        return x / (sigma * sigma + 1.0) - output * (sigma / math.sqrt(sigma * sigma + 1.0))
 
 
 def _level(value: float) -> Tensor:
@@ -223,18 +253,23 @@ def _flow_table(shift: float) -> Tensor:
     return shift * times / (1 + (shift - 1) * times)  # (1000,)
 
 
-@lru_cache(maxsize=1)
-def _epsilon_levels() -> Tensor:
+@lru_cache(maxsize=2)
+def _epsilon_levels(zero_terminal: bool) -> Tensor:
     roots = torch.linspace(math.sqrt(BETA_FIRST), math.sqrt(BETA_LAST), TABLE_SIZE, dtype=torch.float64, device="cpu")
     kept = torch.cumprod(1 - roots**2, dim=0)
+    if zero_terminal:
+        signal = kept.sqrt()
+        signal = (signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))
+        kept = signal**2
+        kept[-1] = LAST_KEPT
     return torch.sqrt((1 - kept) / kept)  # (1000,), float64
 
 
-@lru_cache(maxsize=1)
-def _epsilon_table() -> Tensor:
-    return _epsilon_levels().float()
+@lru_cache(maxsize=2)
+def _epsilon_table(zero_terminal: bool) -> Tensor:
+    return _epsilon_levels(zero_terminal).float()
 
 
-@lru_cache(maxsize=1)
-def _epsilon_logs() -> Tensor:
-    return _epsilon_levels().log().float()
+@lru_cache(maxsize=2)
+def _epsilon_logs(zero_terminal: bool) -> Tensor:
+    return _epsilon_levels(zero_terminal).log().float()

@@ -210,7 +210,7 @@ class Trajectory:
         kept = self._kept[self.stage].to(device) if self._kept else None
         latent = kept.over(latent) if kept else latent
         initial = noise.initial().to(device)
-        x = parameterization.start(initial, float(sigmas[0]), latent)
+        x = parameterization.begin(initial, float(sigmas[0]), latent)
         sampler = SAMPLERS[stage.sampler](x, sigmas, noise, parameterization)
         x, sigma = next(sampler)
         cache = None

@@ -42,14 +42,25 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Part:
-    """Where one tensor of a network comes from: a tensor of the file, some of its rows, or a 1x1 kernel as a matrix."""
+    """Where one tensor of a network comes from.
+
+    Args:
+        name: the tensor of the file.
+        rows: the rows that are taken of it, all when absent.
+        flat: whether a 1x1 kernel is taken as a matrix.
+        transposed: whether the file keeps the matrix the other way round; `rows` count after turning it.
+        swapped: whether the second half of the rows comes first.
+    """
 
     name: str
     rows: slice | None = None
     flat: bool = False
+    transposed: bool = False
+    swapped: bool = False
 
     def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         """The shape that this part has, given that of the stored tensor."""
+        stored = stored[::-1] if self.transposed else stored
         if self.flat and stored[2:] == (1, 1):
             stored = stored[:2]
         if self.rows is not None and stored:
@@ -58,9 +69,13 @@ class Part:
 
     def take(self, stored: Tensor) -> Tensor:
         """This part of the stored tensor, at an address of the alignment that torch itself gives."""
+        stored = stored.T if self.transposed else stored
         if self.flat and tuple(stored.shape[2:]) == (1, 1):
             stored = stored[:, :, 0, 0]
-        taken = (stored if self.rows is None else stored[self.rows]).contiguous()
+        stored = stored if self.rows is None else stored[self.rows]
+        if self.swapped:
+            stored = stored.roll(stored.shape[0] // 2, 0)
+        taken = stored.contiguous()
         # Kernels round differently over memory that is not aligned, and a mapped file seldom is: the same weights
         # shall give the same picture whichever layout they come in.
         return taken if taken.data_ptr() % ALIGNMENT == 0 else taken.clone()

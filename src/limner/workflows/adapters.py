@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import struct
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -20,7 +21,10 @@ from limner.errors import NotFound
 SUFFIX = ".safetensors"
 TRIGGER_KEYS = ("limner.trigger", "modelspec.trigger_phrase")
 
+MOST_SUGGESTED = 12
+
 _MAX_HEADER_BYTES = 100 * 2**20
+_LONGEST_WORD = 60
 _PACKED = ("adapter_model", "pytorch_lora_weights")
 
 
@@ -80,17 +84,58 @@ def list_adapters(folders: Sequence[Path]) -> dict[str, Path]:
 
 def trigger_of(path: Path) -> str:
     """The trigger words in the file's metadata; empty where there are none or the file is of another kind."""
+    metadata = _metadata(path)
+    plain = (_plain(metadata.get(key)) for key in TRIGGER_KEYS)
+    return next((word for word in plain if word), "")
+
+
+def suggested_words(path: Path) -> tuple[str, ...]:
+    """What the adapter's training pictures were described with, most frequent first, at most `MOST_SUGGESTED`.
+
+    Comes from what kohya's trainer writes: its count of tags (`ss_tag_frequency`), or the words in the names of the
+    folders (`10_ink style`) where the pictures had no tags. Words that are of interest, not words that are needed: they
+    are offered to people, never put into a prompt. The trigger words are not repeated. The file's name at training
+    (`ss_output_name`) is none of these, since nothing was taught by it.
+    """
+    metadata = _metadata(path)
+    counts: Counter[str] = Counter()
+    for tags in _mapping(metadata.get("ss_tag_frequency")).values():
+        for tag, count in _mapping(tags).items():
+            if isinstance(count, int) and count > 0 and 0 < len(word := _plain(tag)) <= _LONGEST_WORD:
+                counts[word] += count
+    if not counts:
+        folders = _mapping(metadata.get("ss_dataset_dirs"))
+        counts.update(word for folder in folders if 0 < len(word := _named_words(folder)) <= _LONGEST_WORD)
+    known = {word.strip().casefold() for word in trigger_of(path).split(",")}
+    return tuple(word for word, _ in counts.most_common() if word.casefold() not in known)[:MOST_SUGGESTED]
+
+
+def _metadata(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(_MAX_HEADER_BYTES, path.stat().st_size):
-                return ""
+                return {}
             header: object = json.loads(file.read(length))
-    except (OSError, struct.error, ValueError):
-        return ""
-    metadata: object = cast(dict[str, Any], header).get("__metadata__") if isinstance(header, dict) else None
-    if not isinstance(metadata, dict):
-        return ""
-    words = (cast(dict[str, Any], metadata).get(key) for key in TRIGGER_KEYS)
-    plain = ("".join(c for c in word if c.isprintable()).strip() for word in words if isinstance(word, str))
-    return next((word for word in plain if word), "")
+    except (OSError, struct.error, ValueError, RecursionError):
+        return {}
+    return _mapping(_mapping(header).get("__metadata__"))
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    # Inside the metadata everything is text, JSON too.
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
+
+
+def _plain(value: object) -> str:
+    return "".join(c for c in value if c.isprintable()).strip() if isinstance(value, str) else ""
+
+
+def _named_words(folder: str) -> str:
+    repeats, _, words = _plain(folder).partition("_")
+    return words.strip() if repeats.isdigit() else ""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from limner.backends.native import NativeBackend
+from limner.backends.settings import NativeSettings
 from limner.engine import precision as module
 from limner.engine.precision import LARGE_ON_CPU, Precision, PrecisionPolicy, choose_device, choose_precision
 from limner.errors import ConfigError
+from limner.events import Info
+from tests.contract.backend_contract import images, order, run
+from tests.support.checkpoints import save_folder, tiny_components
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 LARGE = PrecisionPolicy(stored="BF16", parameters=LARGE_ON_CPU + 1)
@@ -170,3 +178,20 @@ def test_what_is_chosen_on_this_machine_really_computes() -> None:
     layer: nn.Module = nn.LayerNorm(8).to(chosen.transformer)
     answer: Tensor = layer(torch.ones(2, 8, dtype=chosen.transformer))
     assert torch.isfinite(answer).all()
+
+
+@pytest.mark.parametrize("wish", ["float32", "bfloat16", "float16"])
+async def test_pictures_are_painted_in_whatever_was_wished_or_a_note_says_in_what(
+    wish: Literal["float32", "bfloat16", "float16"], tmp_path: Path
+) -> None:
+    save_folder(tiny_components(), tmp_path / "tiny")
+    backend = NativeBackend(NativeSettings(model="tiny", device="cpu", dtype=wish, models_dir=tmp_path))
+    try:
+        events = await run(backend, order())
+    finally:
+        await backend.aclose()
+    (image,) = images(events)
+    assert len(set(image.rgb)) > 2
+    assert set(image.recipe.precision.values()) == {wish if wish == "bfloat16" else "float32"}
+    told = " ".join(event.message for event in events if isinstance(event, Info) and event.code == "precision")
+    assert told.count("is not supported on the CPU") == (3 if wish == "float16" else 0)

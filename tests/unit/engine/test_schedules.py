@@ -143,9 +143,10 @@ def test_network_is_told_the_time_of_a_level() -> None:
     assert Flow(3.0).timestep(0.75) == 0.75
     epsilon = Epsilon()
     for row in (0, 1, 500, 998, 999):
-        assert epsilon.timestep(float(epsilon.table[row])) == pytest.approx(row, abs=1e-3)
-    between = math.sqrt(float(epsilon.table[500]) * float(epsilon.table[501]))
-    assert epsilon.timestep(between) == pytest.approx(500.5, abs=1e-3)
+        assert epsilon.timestep(float(epsilon.table[row])) == row
+    for share, nearest in ((0.4, 500), (0.6, 501)):
+        between = float(epsilon.table[500]) ** (1 - share) * float(epsilon.table[501]) ** share
+        assert epsilon.timestep(between) == nearest
     assert (epsilon.timestep(0.0), epsilon.timestep(1e9)) == (0, 999)
 
 

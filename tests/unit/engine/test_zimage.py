@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from limner.domain import SAMPLERS, CacheSettings, Plan, Stage
-from limner.engine.adapters import Adapter, LowRank
+from limner.engine.adapters import Adapter
+from limner.engine.deltas import Decomposed, LowRank
 from limner.engine.engine import Broke, Engine, Painted, Painting
 from limner.engine.families.port import AppliedAdapters, Encoding, Row
 from limner.engine.families.zimage import Layout, ZImage
@@ -104,7 +105,7 @@ def test_every_linear_layer_can_be_adapted(path: str) -> None:
     layer = FAMILY.transformer.get_submodule(path)
     (delta,) = applied[0][0].deltas[path]
     original = layer.weight.data.clone()
-    layer.weight.data += delta.up @ delta.down
+    layer.weight.data += delta.matrix()
     try:
         FAMILY.forget_captions()
         merged = FAMILY.predict([row])[0]
@@ -113,6 +114,29 @@ def test_every_linear_layer_can_be_adapted(path: str) -> None:
         FAMILY.forget_captions()
     assert torch.allclose(adapted, merged, atol=1e-4, rtol=1e-4)
     assert not torch.equal(base, adapted)
+
+
+@pytest.mark.parametrize("path", ["layers.0.attention.to_k", "layers.1.feed_forward.w2", "t_embedder.mlp.0"])
+def test_dora_and_a_second_adapter_start_from_the_layers_own_output(path: str) -> None:
+    row = Row(latent(64, 64), 0.5, encoding(9))
+    layer = FAMILY.transformer.get_submodule(path)
+    (plain,), (inner,) = adapter(3, path).deltas[path], adapter(4, path).deltas[path]
+    magnitude = torch.rand(layer.out_features, generator=torch.Generator().manual_seed(5))
+    dora = Adapter("dora", "0", {path: (Decomposed(inner, magnitude),)})
+    applied: AppliedAdapters = ((adapter(3, path), 0.5), (dora, 0.5))
+    adapted = FAMILY.predict([Row(row.x, row.timestep, row.encoding, applied)])[0]
+    original = layer.weight.data.clone()
+    whole = original + inner.matrix()
+    turned = magnitude[:, None] * whole / whole.square().sum(1, keepdim=True).sqrt()
+    layer.weight.data += 0.5 * plain.matrix() + 0.5 * (turned - original)
+    try:
+        FAMILY.forget_captions()
+        merged = FAMILY.predict([row])[0]
+    finally:
+        layer.weight.data.copy_(original)
+        FAMILY.forget_captions()
+    assert torch.allclose(adapted, merged, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(adapted, FAMILY.predict([row])[0], atol=1e-3)
 
 
 def test_a_layout_splits_mixed_rows_and_batches_equal_ones() -> None:
@@ -130,7 +154,7 @@ def test_an_adapter_of_the_text_encoder_changes_its_own_encodings_only() -> None
         torch.randn(layer.out_features, 3, generator=generator),
         0.5,
     )
-    applied: AppliedAdapters = ((Adapter("ink", "0", {}, {path: (delta,)}), 0.8),)
+    applied: AppliedAdapters = ((Adapter("ink", "0", {}, {"text_encoder": {path: (delta,)}}), 0.8),)
     plain = FAMILY.encode_text("two red boats")
     changed = FAMILY.encode_text("two red boats", applied)
     assert FAMILY.encode_text("two red boats", applied) is changed

@@ -10,7 +10,7 @@ import pytest
 
 from limner.domain import AdapterRequest
 from limner.errors import NotFound
-from limner.workflows.adapters import find_adapter, list_adapters, resolve_adapters, trigger_of
+from limner.workflows.adapters import find_adapter, list_adapters, resolve_adapters, suggested_words, trigger_of
 
 
 def _file(path: Path, metadata: object = None) -> Path:
@@ -86,3 +86,37 @@ def test_another_kind_of_file_has_no_trigger(tmp_path: Path, content: bytes) -> 
 @pytest.mark.parametrize("metadata", [None, [], {"limner.trigger": 3}, {"other": "x"}, {"limner.trigger": " "}])
 def test_other_metadata_has_no_trigger(tmp_path: Path, metadata: object) -> None:
     assert trigger_of(_file(tmp_path / "x.safetensors", metadata)) == ""
+
+
+def _tags(**folders: object) -> dict[str, str]:
+    return {"ss_tag_frequency": json.dumps(folders)}
+
+
+def test_the_published_trigger_phrase_is_put_in_front(tmp_path: Path) -> None:
+    path = _file(tmp_path / "x.safetensors", {"modelspec.trigger_phrase": " ohwx man\n"} | _tags(a={"portrait": 3}))
+    assert trigger_of(path) == "ohwx man"
+
+
+def test_frequent_tags_are_suggested_and_never_put_in_front(tmp_path: Path) -> None:
+    path = _file(tmp_path / "x.safetensors", _tags(a={"sea": 2, "boat": 5, " ": 9}, b={"sea": 4, "sky": 1}))
+    assert suggested_words(path) == ("sea", "boat", "sky")
+    assert trigger_of(path) == ""
+
+
+def test_the_trigger_is_not_suggested_again_and_few_words_are(tmp_path: Path) -> None:
+    tags = {f"tag {i}": 100 - i for i in range(40)} | {"Ink Style": 200, "x" * 61: 300, "gone": -1, "odd": "many"}
+    path = _file(tmp_path / "x.safetensors", {"limner.trigger": "ink style, pen"} | _tags(a=tags, b=[1]))
+    assert suggested_words(path) == tuple(f"tag {i}" for i in range(12))
+
+
+def test_without_tags_the_folders_names_are_suggested(tmp_path: Path) -> None:
+    folders = {"10_ohwx man": {"n_repeats": 10, "img_count": 7}, "reg": {}, "5_": {}}
+    path = _file(tmp_path / "x.safetensors", {"ss_dataset_dirs": json.dumps(folders), "ss_output_name": "last"})
+    assert suggested_words(path) == ("ohwx man",)
+
+
+@pytest.mark.parametrize("written", [None, "", "{", "[1]", '{"a": 1}', "[" * 9999, 3])
+def test_tags_that_make_no_sense_suggest_nothing(tmp_path: Path, written: object) -> None:
+    metadata = {"ss_tag_frequency": written, "ss_dataset_dirs": written}
+    assert suggested_words(_file(tmp_path / "x.safetensors", metadata)) == ()
+    assert suggested_words(tmp_path / "gone.safetensors") == ()

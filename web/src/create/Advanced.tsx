@@ -1,20 +1,15 @@
 import { Collapse, UnstyledButton } from "@mantine/core";
 import { useLocalStorage } from "@mantine/hooks";
 import { IconChevronRight } from "@tabler/icons-react";
-import { useEffect } from "react";
+import { lazy, Suspense, useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import classes from "./CreatePage.module.css";
-import { CacheFields } from "./fields/CacheFields";
-import { ModelField } from "./fields/ModelField";
-import { NegativePrompt } from "./fields/NegativePrompt";
-import { OutputFields } from "./fields/OutputFields";
-import { RunFields } from "./fields/RunFields";
-import { SamplingFields } from "./fields/SamplingFields";
-import { SeedField } from "./fields/SeedField";
-import { SizeFields } from "./fields/SizeFields";
-import { StagesEditor } from "./stages/StagesEditor";
 import { useDepartures } from "./useDepartures";
 import { usePainting } from "./usePaint";
+
+const fetchFields = () => import("./AdvancedFields");
+const prefetch = () => void fetchFields().catch(() => undefined); // it is told when the fold opens
+const AdvancedFields = lazy(() => fetchFields().then(({ AdvancedFields }) => ({ default: AdvancedFields })));
 
 /** Fields of a request that are told here: what is wrong with one of them must not stay folded. */
 const ADVANCED_FIELDS = new Set([
@@ -25,6 +20,8 @@ const ADVANCED_FIELDS = new Set([
   "height",
   "steps",
   "cfg",
+  "guidance",
+  "clip_skip",
   "sampler",
   "schedule",
   "shift",
@@ -39,6 +36,8 @@ const ADVANCED_FIELDS = new Set([
 export function Advanced() {
   const { t } = useTranslation("create");
   const [isOpen, setOpen] = useLocalStorage({ key: "limner-advanced-open", defaultValue: false });
+  const [wasOpen, setWasOpen] = useState(isOpen);
+  if (isOpen && !wasOpen) setWasOpen(true);
   const departures = useDepartures();
   const { errors } = usePainting();
   useEffect(() => {
@@ -51,6 +50,8 @@ export function Advanced() {
         className={classes.fold}
         mt={10}
         onClick={() => setOpen(!isOpen)}
+        onPointerEnter={() => prefetch()}
+        onFocus={() => prefetch()}
         aria-expanded={isOpen}
       >
         <IconChevronRight size={18} stroke={1.8} aria-hidden />
@@ -59,15 +60,7 @@ export function Advanced() {
       </UnstyledButton>
       <Collapse expanded={isOpen}>
         <div className={classes.advanced}>
-          <NegativePrompt />
-          <SeedField />
-          <ModelField />
-          <SizeFields />
-          <SamplingFields />
-          <CacheFields />
-          <StagesEditor />
-          <OutputFields />
-          <RunFields />
+          <Suspense>{wasOpen && <AdvancedFields />}</Suspense>
         </div>
       </Collapse>
     </div>

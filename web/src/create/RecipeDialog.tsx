@@ -36,9 +36,7 @@ export function RecipeDialog({ file, onClose }: { file: File; onClose: () => voi
     void finish(t("recipe.loaded"));
   };
   const refer = async () => {
-    const before = useForm.getState().form.reference;
-    await send(file);
-    if (useForm.getState().form.reference !== before) await finish(t("recipe.referred"));
+    if (await send(file)) await finish(t("recipe.referred"));
   };
   const facts = request
     ? [

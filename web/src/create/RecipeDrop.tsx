@@ -4,7 +4,7 @@ import { useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { RecipeDialog } from "./RecipeDialog";
 import classes from "./recipe.module.css";
-import { pictureIn } from "./reference/picking";
+import { picturesIn } from "./reference/picking";
 
 const isReference = (target: EventTarget | null) =>
   target instanceof Element && target.closest("[data-reference-drop]") !== null;
@@ -38,11 +38,11 @@ export function RecipeDrop() {
       onEnd();
       if (!hasFiles(event)) return;
       event.preventDefault();
-      const dropped = pictureIn(event.dataTransfer);
+      const [dropped] = picturesIn(event.dataTransfer);
       if (dropped && !isDialogOpen() && !isReference(event.target)) setFile(dropped);
     };
     const onPaste = (event: ClipboardEvent) => {
-      const pasted = pictureIn(event.clipboardData);
+      const [pasted] = picturesIn(event.clipboardData);
       if (!pasted || isDialogOpen() || event.defaultPrevented) return;
       event.preventDefault();
       setFile(pasted);

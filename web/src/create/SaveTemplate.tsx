@@ -4,13 +4,15 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useAddTemplate } from "@/api/catalog";
 import { ErrorNotice } from "@/parts/ErrorNotice";
-import { savable, useForm } from "./form";
+import { savable } from "./form";
+import { useChoices } from "./useChoices";
 
 /** Asks for the name under which the form is saved. The seed is saved only when it is fixed. */
 export function SaveTemplate({ isOpen, onClose }: { isOpen: boolean; onClose: () => void }) {
   const { t } = useTranslation(["create", "common"]);
   const [name, setName] = useState("");
   const add = useAddTemplate();
+  const { fitting } = useChoices();
   const close = () => {
     add.reset();
     setName("");
@@ -18,7 +20,7 @@ export function SaveTemplate({ isOpen, onClose }: { isOpen: boolean; onClose: ()
   };
   const save = () => {
     add.mutate(
-      { name: name.trim(), request: savable(useForm.getState().form) },
+      { name: name.trim(), request: savable(fitting) },
       {
         onSuccess: () => {
           notifications.show({ message: t("template.saved", { name: name.trim() }) });

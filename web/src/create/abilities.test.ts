@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { abilitiesOf, isNegativeIdle } from "./abilities";
+import { abilitiesOf, isNegativeIdle, isShown } from "./abilities";
 import { EMPTY } from "./form";
 
 const able = {
@@ -60,4 +60,17 @@ test("a negative prompt is idle where no stage is guided", () => {
   expect(isNegativeIdle([{ cfg: 1 }, {}])).toBe(true);
   expect(isNegativeIdle([{ cfg: 2 }, { cfg: 1 }])).toBe(false);
   expect(isNegativeIdle([])).toBe(false);
+});
+
+test("a field of some families only is shown for those, and while nobody knows where it says something", () => {
+  const told = {
+    ...models,
+    models: [{ name: "m", problem: "", distilled_guidance: true, clip_skip: false }],
+  } as unknown as typeof models;
+  const known = abilitiesOf(EMPTY, backends, told);
+  expect([isShown(known, "distilled_guidance", null), isShown(known, "clip_skip", 2)]).toEqual([true, false]);
+  const unknown = abilitiesOf(EMPTY, backends, undefined);
+  expect([isShown(unknown, "clip_skip", null), isShown(unknown, "clip_skip", 2)]).toEqual([false, true]);
+  const distant = abilitiesOf({ ...EMPTY, backend: "distant" }, backends, told);
+  expect([isShown(distant, "distilled_guidance", 3), distant.context]).toEqual([false, 0]);
 });

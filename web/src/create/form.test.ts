@@ -1,5 +1,5 @@
 import { beforeEach, expect, test } from "vitest";
-import { EMPTY, type Form, fromRequest, remembered, toRequest, useForm } from "./form";
+import { EMPTY, type Form, fromRequest, migrated, type Picked, remembered, toRequest, useForm } from "./form";
 
 const FULL: Form = {
   ...EMPTY,
@@ -20,7 +20,9 @@ const FULL: Form = {
   cache: { reuse_threshold: 0.2, start_percent: 0.1, end_percent: 0.9 },
   adapters: [{ name: "ink", weight: 0.8, trigger: "" }],
   onAdapterMismatch: "fail",
-  reference: { kind: "image", id: "img_1", url: "/api/images/img_1/thumbnail" },
+  guidance: 3.5,
+  clipSkip: 2,
+  references: [{ kind: "image", id: "img_1", url: "/api/images/img_1/thumbnail" }],
   mask: { kind: "upload", id: "upl_1", url: "/api/uploads/upl_1" },
   format: "webp",
   quality: 80,
@@ -66,6 +68,7 @@ test("own stages go instead of everything that they say themselves", () => {
     "width",
     "steps",
     "cfg",
+    "guidance",
     "sampler",
     "schedule",
     "shift",
@@ -75,9 +78,34 @@ test("own stages go instead of everything that they say themselves", () => {
 });
 
 test("a strength and a mask without a picture are not sent", () => {
-  const request = toRequest({ ...FULL, reference: null });
+  const request = toRequest({ ...FULL, references: [] });
   expect(request).not.toHaveProperty("denoise");
   expect(request).not.toHaveProperty("mask");
+});
+
+test("several pictures to look at come back in their order, without strength and mask", () => {
+  const references: Picked[] = [
+    { kind: "upload", id: "upl_2", url: "/api/uploads/upl_2" },
+    { kind: "image", id: "img_1", url: "/api/images/img_1/thumbnail" },
+  ];
+  const request = toRequest({ ...FULL, references, referencesAs: "context" });
+  expect(request.references).toEqual([{ upload: "upl_2" }, { image: "img_1" }]);
+  expect(request).not.toHaveProperty("denoise");
+  expect(request).not.toHaveProperty("mask");
+  expect(fromRequest(request)).toMatchObject({ references, referencesAs: "context", mask: null });
+});
+
+test("what the pictures are for is not said without one", () => {
+  expect(toRequest({ ...EMPTY, referencesAs: "context" })).toEqual({ prompt: "" });
+  expect(fromRequest({ references: [], references_as: "context" }).referencesAs).toBeNull();
+});
+
+test("a form that was kept with one reference still has it", () => {
+  const reference = FULL.references[0];
+  const { references: _, ...before } = EMPTY;
+  const kept = { form: { ...before, reference }, lastSeed: "7" } as unknown as Parameters<typeof migrated>[0];
+  expect(migrated(kept)).toEqual({ form: { ...before, references: [reference] }, lastSeed: "7" });
+  expect(migrated({ form: EMPTY, lastSeed: null })).toEqual({ form: EMPTY, lastSeed: null });
 });
 
 test("trigger words that the server put in front are seen in the prompt, once", () => {

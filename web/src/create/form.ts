@@ -14,11 +14,15 @@ export type Cache = Schemas["CacheSettings"];
 /** `trigger` is sent as it is: words in front of the prompt beside those that stand in it, usually none. */
 export type LoraChoice = { name: string; weight: number; trigger: string };
 
-/** A picture to start from: an upload, or one of the gallery; `url` shows it. */
+/** A picture to start from or to look at: an upload, or one of the gallery; `url` shows it. */
 export type Picked = { kind: "upload" | "image"; id: string; url: string; width?: number; height?: number };
+
+/** Whether pictures are painted over, looked at, or looked at side by side. */
+export type ReferencesAs = NonNullable<GenerationRequest["references_as"]>;
 
 export type Form = {
   prompt: string;
+  /** Empty leaves it to the preset. */
   negativePrompt: string;
   model: string | null;
   preset: string | null;
@@ -32,6 +36,9 @@ export type Form = {
   seed: string | null;
   steps: number | null;
   cfg: number | null;
+  /** What a distilled network is told. */
+  guidance: number | null;
+  clipSkip: number | null;
   sampler: string | null;
   schedule: string | null;
   shift: number | null;
@@ -41,7 +48,9 @@ export type Form = {
   stages: Stage[] | null;
   adapters: LoraChoice[];
   onAdapterMismatch: "degrade" | "fail";
-  reference: Picked | null;
+  references: Picked[];
+  /** Null leaves it to the preset and the model. */
+  referencesAs: ReferencesAs | null;
   mask: Picked | null;
   format: "png" | "jpeg" | "webp";
   quality: number;
@@ -60,6 +69,8 @@ export const EMPTY: Form = {
   seed: null,
   steps: null,
   cfg: null,
+  guidance: null,
+  clipSkip: null,
   sampler: null,
   schedule: null,
   shift: null,
@@ -68,7 +79,8 @@ export const EMPTY: Form = {
   stages: null,
   adapters: [],
   onAdapterMismatch: "degrade",
-  reference: null,
+  references: [],
+  referencesAs: null,
   mask: null,
   format: "png",
   quality: 92,
@@ -168,10 +180,10 @@ export const useForm = create<FormStore>()(
     }),
     {
       name: FORM_KEY,
-      version: 2,
+      version: 3,
       storage: perTab,
       partialize: ({ form, lastSeed }) => ({ form, lastSeed }),
-      migrate: (kept) => kept as Kept,
+      migrate: (kept) => migrated(kept as Kept),
       merge: (kept, current) => {
         const { form, lastSeed } = (kept ?? {}) as Partial<Kept>;
         return { ...current, form: { ...EMPTY, ...form }, lastSeed: lastSeed ?? null };
@@ -179,6 +191,12 @@ export const useForm = create<FormStore>()(
     },
   ),
 );
+
+/** What was kept before there could be several references. */
+export function migrated({ form, lastSeed }: Kept): Kept {
+  const { reference, ...rest } = form as Form & { reference?: Picked | null };
+  return { form: reference ? { ...rest, references: [reference] } : rest, lastSeed };
+}
 
 if (typeof window !== "undefined")
   window.addEventListener("storage", ({ key }) => {
@@ -198,18 +216,24 @@ export function toRequest(form: Form): Partial<JobBody> {
     if (form.preset) asked.preset = form.preset;
     if (form.size) Object.assign(asked, form.size);
     else if (form.aspectRatio) asked.aspect_ratio = form.aspectRatio;
-    for (const name of ["steps", "cfg", "sampler", "schedule", "shift", "cache"] as const) {
+    for (const name of ["steps", "cfg", "guidance", "sampler", "schedule", "shift", "cache"] as const) {
       const value = form[name];
       if (value !== null) Object.assign(asked, { [name]: value });
     }
   }
-  if (form.denoise !== null && form.reference) asked.denoise = form.denoise;
+  if (form.clipSkip !== null) asked.clip_skip = form.clipSkip;
   if (form.adapters.length) {
     asked.adapters = form.adapters;
     if (form.onAdapterMismatch === "fail") asked.on_adapter_mismatch = "fail";
   }
-  if (form.reference) asked.references = [{ [form.reference.kind]: form.reference.id }];
-  if (form.reference && form.mask) asked.mask = { [form.mask.kind]: form.mask.id };
+  if (form.references.length) {
+    asked.references = form.references.map(({ kind, id }) => ({ [kind]: id }));
+    if (form.referencesAs) asked.references_as = form.referencesAs;
+    if (form.referencesAs === null || form.referencesAs === "start") {
+      if (form.denoise !== null) asked.denoise = form.denoise;
+      if (form.mask) asked.mask = { [form.mask.kind]: form.mask.id };
+    }
+  }
   if (form.format !== "png") asked.output = { format: form.format, quality: form.quality };
   if (form.priority !== 0) asked.priority = form.priority;
   return asked;
@@ -226,7 +250,6 @@ export function savable(form: Form): Partial<GenerationRequest> {
  * by the address under which the server gives them.
  */
 export function fromRequest(request: Partial<GenerationRequest>): Form {
-  const [reference] = request.references ?? [];
   const triggers = (request.adapters ?? []).map(({ trigger }) => trigger ?? "");
   return {
     ...EMPTY,
@@ -241,6 +264,8 @@ export function fromRequest(request: Partial<GenerationRequest>): Form {
     seed: request.seed === null || request.seed === undefined ? null : String(request.seed),
     steps: request.steps ?? null,
     cfg: request.cfg ?? null,
+    guidance: request.guidance ?? null,
+    clipSkip: request.clip_skip ?? null,
     sampler: request.sampler ?? null,
     schedule: request.schedule ?? null,
     shift: request.shift ?? null,
@@ -253,7 +278,8 @@ export function fromRequest(request: Partial<GenerationRequest>): Form {
       trigger: "",
     })),
     onAdapterMismatch: request.on_adapter_mismatch ?? "degrade",
-    reference: picked(reference),
+    references: (request.references ?? []).map(picked).filter((one) => one !== null),
+    referencesAs: request.references?.length ? (request.references_as ?? null) : null,
     mask: picked(request.mask),
     format: request.output?.format ?? "png",
     quality: request.output?.quality ?? 92,

@@ -1,47 +1,26 @@
 /** What there is to choose from now, and what the form means with it: one hook for every field. */
 
-import { useQuery } from "@tanstack/react-query";
+import { type QueryClient, useQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
 import * as catalog from "@/api/catalog";
-import { abilitiesOf } from "./abilities";
+import { type Catalog, choicesOf } from "./choices";
 import { useForm } from "./form";
-import { finishedSize, type SizeLimits } from "./shapes";
-import { plannedStages } from "./stages/stages";
-
-const COUNT = 64;
-const FALLBACK = {
-  min_side: 64,
-  max_side: 4096,
-  size_multiple: 16,
-  max_steps: 200,
-  max_cfg: 30,
-  max_count: COUNT,
-};
 
 export function useChoices() {
   const form = useForm((state) => state.form);
   const backends = useQuery(catalog.backends).data;
   const models = useQuery(catalog.models).data;
   const presets = useQuery(catalog.presets).data;
-  return useMemo(() => {
-    const abilities = abilitiesOf(form, backends, models);
-    const limits = { ...FALLBACK, max_stages: 8, max_prompt: 32_000, ...abilities.capabilities?.limits };
-    const name = form.preset ?? presets?.default;
-    const preset = presets?.presets.find((one) => one.name === name);
-    const sides: SizeLimits = { min: limits.min_side, max: limits.max_side, multiple: limits.size_multiple };
-    return {
-      form,
-      backends,
-      models,
-      presets,
-      abilities,
-      limits,
-      sides,
-      preset,
-      stages: plannedStages(form, preset),
-      size: finishedSize(form, preset),
-    };
-  }, [form, backends, models, presets]);
+  return useMemo(() => choicesOf(form, { backends, models, presets }), [form, backends, models, presets]);
 }
 
-export type Choices = ReturnType<typeof useChoices>;
+/** The same, for whoever needs it once; what the server does not tell stays unknown. */
+export async function knownCatalog(client: QueryClient): Promise<Catalog> {
+  const quiet = () => undefined;
+  const [backends, models, presets] = await Promise.all([
+    client.ensureQueryData(catalog.backends).catch(quiet),
+    client.ensureQueryData(catalog.models).catch(quiet),
+    client.ensureQueryData(catalog.presets).catch(quiet),
+  ]);
+  return { backends, models, presets };
+}

@@ -1,4 +1,5 @@
-import { EMPTY, type Form, useForm } from "./form";
+import { EMPTY, type Form } from "./form";
+import { useChoices } from "./useChoices";
 
 const ADVANCED = [
   "negativePrompt",
@@ -7,6 +8,8 @@ const ADVANCED = [
   "size",
   "steps",
   "cfg",
+  "guidance",
+  "clipSkip",
   "sampler",
   "schedule",
   "shift",
@@ -20,5 +23,6 @@ const ADVANCED = [
 
 /** How many of the advanced fields are not as they are by default: what a fold hides should not be forgotten. */
 export function useDepartures(): number {
-  return useForm(({ form }) => ADVANCED.filter((name) => form[name] !== EMPTY[name]).length);
+  const { fitting } = useChoices();
+  return ADVANCED.filter((name) => fitting[name] !== EMPTY[name]).length;
 }

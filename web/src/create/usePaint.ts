@@ -5,11 +5,14 @@ import { createContext, useCallback, useContext, useMemo, useState } from "react
 import { useTranslation } from "react-i18next";
 import { activeJobs, useCancelJob, useSubmitJob } from "@/api/jobs";
 import { useTellError } from "@/parts/errors";
+import { useFamily } from "@/parts/families";
+import { type Choices, choicesOf } from "./choices";
 import { EMPTY, type Form, toRequest, useForm } from "./form";
 import { useMine } from "./mine";
+import { misfit } from "./presets";
 import { about, fieldErrors } from "./problems";
 import { isSeed } from "./seeds";
-import { type Choices, useChoices } from "./useChoices";
+import { useChoices } from "./useChoices";
 
 export type Painting = {
   paint: () => void;
@@ -61,14 +64,14 @@ export function usePaint(): Painting {
     const { form, remember, rememberSeed } = useForm.getState();
     setSent(form);
     remember(form.prompt);
-    mutate(toRequest(form), {
+    mutate(toRequest(choicesOf(form, choices).fitting), {
       onSuccess: (job) => {
         useMine.getState().add(job.id);
         const seed = job.pictures[0]?.seed;
         if (seed) rememberSeed(seed);
       },
     });
-  }, [reason, isPending, mutate]);
+  }, [reason, isPending, mutate, choices]);
 
   const cancelNewest = useCallback(() => {
     const newest = mine.at(-1);
@@ -88,12 +91,16 @@ export function usePaint(): Painting {
   };
 }
 
-function useReason({ form, abilities, limits, preset }: Choices): string {
+function useReason({ form, abilities, limits, models, preset }: Choices): string {
   const { t } = useTranslation("create");
+  const family = useFamily();
   if (form.seed !== null && !isSeed(form.seed)) return t("seed.invalid");
   if (form.prompt.length > limits.max_prompt) return t("prompt.tooLong", { count: limits.max_prompt });
   if (form.count > limits.max_count) return t("count.tooMany", { count: limits.max_count });
   if (preset?.problem && !form.stages) return preset.problem;
   if (abilities.problem) return abilities.problem;
+  const isMissing = preset && !form.stages && misfit(preset, form.model, models) === "missing";
+  if (isMissing && abilities.backend === "native")
+    return t("preset.missing", { family: family(preset.family) });
   return "";
 }

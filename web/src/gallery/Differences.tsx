@@ -3,7 +3,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { ImageDetail } from "@/api/images";
 import classes from "./Compare.module.css";
-import { differences, factsOf } from "./facts";
+import { differences, type FactName, factsOf, isWay } from "./facts";
 import { localeOf } from "./locale";
 
 /** What differs between how two pictures were made; all of it on demand. */
@@ -14,6 +14,8 @@ export function Differences({ left, right }: { left: ImageDetail; right: ImageDe
   // Every file has a hash of its own, which says nothing.
   const telling = found.filter(({ differs, name }) => differs && name !== "fileHash" && name !== "fileSize");
   const rows = every ? found : telling;
+  const words = (name: FactName, value: string) =>
+    (name === "referencesAs" && isWay(value) ? t(`referencesAs.${value}`) : value) || "–";
   return (
     <section className={classes.table}>
       <div className={classes.tableHead}>
@@ -41,8 +43,8 @@ export function Differences({ left, right }: { left: ImageDetail; right: ImageDe
             {rows.map(({ name, left: one, right: other, differs }) => (
               <tr key={name} data-same={(every && !differs) || undefined}>
                 <th scope="row">{t(`fact.${name}`)}</th>
-                <td>{one || "–"}</td>
-                <td>{other || "–"}</td>
+                <td>{words(name, one)}</td>
+                <td>{words(name, other)}</td>
               </tr>
             ))}
           </tbody>

@@ -12,7 +12,17 @@ import { Sources } from "./Sources";
 import { StageList } from "./StageList";
 import type { ImageActions } from "./useImageActions";
 
-const FACTS: FactName[] = ["model", "preset", "size", "seed", "created", "time", "format", "fileSize"];
+const FACTS: FactName[] = [
+  "model",
+  "preset",
+  "size",
+  "seed",
+  "clipSkip",
+  "created",
+  "time",
+  "format",
+  "fileSize",
+];
 const MORE_FACTS: FactName[] = [
   "family",
   "modelHash",

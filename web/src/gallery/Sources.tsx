@@ -4,17 +4,25 @@ import classes from "./Panel.module.css";
 
 type Request = ImageDetail["recipe"]["request"];
 
-/** The pictures that a picture was painted from, with its mask. */
+/** The pictures that a picture was painted from or with a look at, and its mask. */
 export function Sources({ request }: { request: Request }) {
   const { t } = useTranslation("gallery");
+  const references = request.references ?? [];
   const sources = [
-    ...(request.references ?? []).map((source) => ({ source, label: t("fact.references") })),
+    ...references.map((source, at) => ({
+      source,
+      label:
+        references.length > 1
+          ? t("panel.source", { label: t("fact.references"), number: at + 1 })
+          : t("fact.references"),
+    })),
     ...(request.mask ? [{ source: request.mask, label: t("fact.mask") }] : []),
   ];
+  const as = request.references_as ?? "start";
   if (sources.length === 0) return null;
   return (
     <section>
-      <h2 className={classes.label}>{t("panel.sources")}</h2>
+      <h2 className={classes.label}>{t(as === "start" ? "panel.sources" : `panel.${as}`)}</h2>
       <div className={classes.sources}>
         {sources.map(({ source, label }) =>
           source.image ? (

@@ -18,6 +18,7 @@ export function StageList({ recipe }: { recipe: ImageDetail["recipe"] }) {
           const words = [
             t("stage.steps", { count: stage.steps }),
             t("stage.cfg", { cfg: stage.cfg }),
+            typeof stage.guidance === "number" && t("stage.guidance", { guidance: stage.guidance }),
             `${stage.sampler}, ${stage.schedule}`,
             stage.shift !== null && stage.shift !== undefined && t("stage.shift", { shift: stage.shift }),
             stage.denoise !== 1 && t("stage.denoise", { denoise: stage.denoise }),

@@ -85,6 +85,22 @@ it("facts say a value once where all stages share it, else each in turn", () => 
   });
 });
 
+it("what only some families are told is a fact where it was told", () => {
+  const told = picture({}, { guidance: 3.5 });
+  told.recipe.plan.clip_skip = 2;
+  told.recipe.request.references_as = "stitched";
+  told.recipe.request.references = [{ upload: "up_1" }, { image: "img_9" }];
+  expect(facts(told)).toMatchObject({
+    guidance: "– → 3.5",
+    clipSkip: "2",
+    references: "up_1\nimg_9",
+    referencesAs: "stitched",
+  });
+  expect(facts(picture())).toMatchObject({ referencesAs: "start" });
+  expect(facts(picture())).not.toHaveProperty("guidance");
+  expect(facts(picture())).not.toHaveProperty("clipSkip");
+});
+
 it("facts that do not apply are left out", () => {
   expect(facts(picture())).not.toHaveProperty("negative");
   expect(facts(picture())).not.toHaveProperty("mask");

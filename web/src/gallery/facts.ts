@@ -17,12 +17,15 @@ export const FACT_NAMES = [
   "schedule",
   "steps",
   "cfg",
+  "guidance",
+  "clipSkip",
   "shift",
   "denoise",
   "cache",
   "skipped",
   "adapters",
   "references",
+  "referencesAs",
   "mask",
   "warnings",
   "backend",
@@ -61,6 +64,8 @@ export function factsOf(image: ImageDetail, language: string): Facts {
     schedule: each(({ schedule }) => schedule),
     steps: each(({ steps }) => steps),
     cfg: each(({ cfg }) => cfg),
+    guidance: each(({ guidance }) => guidance),
+    clipSkip: plan.clip_skip ? String(plan.clip_skip) : "",
     shift: each(({ shift }) => shift),
     denoise: each(({ denoise }) => denoise),
     cache: plan.stages.some(({ cache }) => cache) ? each(({ cache }) => cacheText(cache)) : "",
@@ -69,6 +74,7 @@ export function factsOf(image: ImageDetail, language: string): Facts {
       : "",
     adapters: image.adapters.map(adapterText).join("\n"),
     references: (request.references ?? []).map(sourceText).join("\n"),
+    referencesAs: request.references?.length ? (request.references_as ?? "start") : "",
     mask: request.mask ? sourceText(request.mask) : "",
     warnings: image.warnings.join("\n"),
     backend: request.backend ?? "",
@@ -96,6 +102,10 @@ export function differences(left: Facts, right: Facts): Difference[] {
     differs: left[name] !== right[name],
   }));
 }
+
+/** Whether the value of `referencesAs` is one that has words. */
+export const isWay = (value: string | undefined): value is "start" | "context" | "stitched" =>
+  value === "start" || value === "context" || value === "stitched";
 
 export function sizeText(width: number, height: number): string {
   return `${width} × ${height}`;

@@ -7,14 +7,13 @@ import {
   type Image,
   type ImageDetail,
   imageById,
-  thumbnailUrl,
   useDeleteImages,
   useMarkFavourite,
   useRestoreImages,
 } from "@/api/images";
 import { useSubmitJob } from "@/api/jobs";
 import { fromRequest, toRequest, useForm } from "@/create/form";
-import { masked } from "@/create/reference/strength";
+import { ofGallery, useAddReference } from "@/create/reference/picking";
 import { useTellError } from "@/parts/errors";
 import { useHidden } from "./hidden";
 
@@ -31,6 +30,7 @@ export function useImageActions() {
   const { mutateAsync: del } = useDeleteImages();
   const { mutateAsync: restore } = useRestoreImages();
   const { mutateAsync: submit } = useSubmitJob();
+  const addReference = useAddReference();
 
   const favour = (images: readonly Image[], favourite: boolean) =>
     mark(
@@ -93,9 +93,8 @@ export function useImageActions() {
     }
   };
 
-  const asReference = ({ id, width, height }: Image) => {
-    const { form, set } = useForm.getState();
-    set({ reference: { kind: "image", id, url: thumbnailUrl(id), width, height }, ...masked(form, null) });
+  const asReference = async (image: Image) => {
+    await addReference(ofGallery(image));
     void navigate({ to: "/" });
   };
 

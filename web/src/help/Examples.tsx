@@ -2,11 +2,10 @@
 
 import { Button, CopyButton, Tabs, Text } from "@mantine/core";
 import { IconCheck, IconCopy } from "@tabler/icons-react";
-import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
-import { presets } from "@/api/catalog";
-import { toRequest, useForm } from "@/create/form";
+import { toRequest } from "@/create/form";
+import { useChoices } from "@/create/useChoices";
 import { Code } from "./Code";
 import classes from "./Examples.module.css";
 import { curl, javascript, leftOut, openai, python, type Size } from "./snippets";
@@ -18,14 +17,13 @@ export function Examples() {
   const { t } = useTranslation("help");
   const { t: common } = useTranslation();
   const [tab, setTab] = useState<Tab>("curl");
-  const form = useForm((store) => store.form);
-  const { data } = useQuery(presets);
+  const { fitting: form, preset } = useChoices();
   const isEmpty = form.prompt.trim() === "";
   const request = toRequest(isEmpty ? { ...form, prompt: t("examples.prompt") } : form);
   const server = window.location.origin;
 
-  const shape = data?.presets.find(({ name }) => name === (form.preset ?? data.default))?.sizes;
-  const size: Size | undefined = form.size ?? (form.aspectRatio ? shape?.[form.aspectRatio] : undefined);
+  const size: Size | undefined =
+    form.size ?? (form.aspectRatio ? preset?.sizes?.[form.aspectRatio] : undefined);
   const left = leftOut(request);
   const write: Record<Tab, () => string> = {
     curl: () => curl(server, request),

@@ -84,6 +84,8 @@ with httpx.Client(base_url=${JSON.stringify(server)}, timeout=60) as client:
 /** Fields that OpenAI's API has no words for, as the request names them. */
 export function leftOut(request: Request): string[] {
   const unknown = [
+    "guidance",
+    "clip_skip",
     "sampler",
     "schedule",
     "shift",
@@ -92,6 +94,7 @@ export function leftOut(request: Request): string[] {
     "stages",
     "adapters",
     "references",
+    "references_as",
     "mask",
   ];
   const left = unknown.filter((name) => name in request);

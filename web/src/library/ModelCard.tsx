@@ -6,7 +6,10 @@ import { Link } from "@tanstack/react-router";
 import { useTranslation } from "react-i18next";
 import { type Model, useHoldModel } from "@/api/catalog";
 import { useForm } from "@/create/form";
+import { withModel } from "@/create/presets";
+import { useChoices } from "@/create/useChoices";
 import { useTellError } from "@/parts/errors";
+import { useFamily } from "@/parts/families";
 import { bytes, shortHash } from "./amounts";
 import { CopyIcon } from "./CopyIcon";
 import classes from "./library.module.css";
@@ -16,7 +19,18 @@ import { Recent } from "./Recent";
 export function ModelCard({ model, isDefault }: { model: Model; isDefault: boolean }) {
   const { t, i18n } = useTranslation("library");
   const set = useForm((store) => store.set);
-  const families: Record<string, string> = { zimage: t("models.families.zimage") };
+  const family = useFamily();
+  const { form, preset, models } = useChoices();
+  const use = () => {
+    const own = form.preset ? preset : undefined;
+    set({ ...withModel(isDefault ? null : model.name, own, models), backend: null });
+  };
+  const able = [
+    model.distilled_guidance && t("models.can.distilled_guidance"),
+    model.clip_skip && t("models.can.clip_skip"),
+    model.context_references > 0 && t("models.can.looks", { count: model.context_references }),
+    model.edits && t("models.can.edits"),
+  ].filter(Boolean);
   const notes = [isDefault && t("models.default"), model.builtin && t("models.builtin")].filter(Boolean);
   return (
     <article className={`surface ${classes.card}`} aria-labelledby={`model-${model.name}`}>
@@ -29,7 +43,7 @@ export function ModelCard({ model, isDefault }: { model: Model; isDefault: boole
           <span className={classes.note}>{notes.join(" · ")}</span>
         </div>
         <div className={`numbers ${classes.facts}`}>
-          {model.family && <span>{families[model.family] ?? model.family}</span>}
+          {model.family && <span>{family(model.family)}</span>}
           {model.size_bytes > 0 && (
             <span>{t("models.onDisk", { size: bytes(model.size_bytes, i18n.language) })}</span>
           )}
@@ -42,6 +56,7 @@ export function ModelCard({ model, isDefault }: { model: Model; isDefault: boole
             </span>
           )}
         </div>
+        {able.length > 0 && <div className={classes.note}>{able.join(" · ")}</div>}
         {model.problem ? (
           <Trouble title={t("models.broken")} text={model.problem} />
         ) : (
@@ -49,12 +64,7 @@ export function ModelCard({ model, isDefault }: { model: Model; isDefault: boole
             <ModelMemory model={model} />
             {model.load_problem && <Trouble title={t("models.loadFailed")} text={model.load_problem} />}
             <div className={classes.actions}>
-              <Button
-                component={Link}
-                to="/"
-                leftSection={<IconBrush size={17} />}
-                onClick={() => set({ model: isDefault ? null : model.name, backend: null })}
-              >
+              <Button component={Link} to="/" leftSection={<IconBrush size={17} />} onClick={use}>
                 {t("models.paint")}
               </Button>
               <HoldButton model={model} />

@@ -6,8 +6,11 @@ import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Preset } from "@/api/catalog";
-import { isPictured, usePresetName } from "@/create/fields/presetNames";
+import { isPictured, usePresetWords } from "@/create/fields/presetNames";
 import { useForm } from "@/create/form";
+import { misfit, withPreset } from "@/create/presets";
+import { useChoices } from "@/create/useChoices";
+import { useFamily } from "@/parts/families";
 import classes from "./library.module.css";
 import { StageFrames, StageLines } from "./StageFrames";
 import drawing from "./StageFrames.module.css";
@@ -25,8 +28,10 @@ export function PresetCard({
 }) {
   const { t } = useTranslation("library");
   const { t: create } = useTranslation("create");
-  const name = usePresetName()(preset);
-  const about = isPictured(preset) ? create(`preset.${preset.name}.explained`) : preset.description;
+  const { name, explained: about } = usePresetWords(preset);
+  const { form, models } = useChoices();
+  const family = useFamily();
+  const isMissing = misfit(preset, null, models) === "missing";
   const set = useForm((store) => store.set);
   const stages = preset.stages ?? [];
   const sum = summary(stages);
@@ -51,20 +56,25 @@ export function PresetCard({
             {sum && (
               <div className={`numbers ${classes.facts}`}>
                 {t("presets.stages", { count: stages.length })} · {t("presets.steps", { count: sum.steps })}
+                {preset.family && ` · ${t("presets.family", { family: family(preset.family) })}`}
               </div>
             )}
             <StageLines stages={stages} side={side} />
-            <div className={classes.actions}>
-              <Button
-                component={Link}
-                to="/"
-                leftSection={<IconBrush size={17} />}
-                onClick={() => set({ preset: preset.name, stages: null })}
-                aria-label={`${t("presets.use")}: ${name}`}
-              >
-                {t("presets.use")}
-              </Button>
-            </div>
+            {isMissing ? (
+              <div className="quiet">{create("preset.missing", { family: family(preset.family) })}</div>
+            ) : (
+              <div className={classes.actions}>
+                <Button
+                  component={Link}
+                  to="/"
+                  leftSection={<IconBrush size={17} />}
+                  onClick={() => set(withPreset(preset, form, models))}
+                  aria-label={`${t("presets.use")}: ${name}`}
+                >
+                  {t("presets.use")}
+                </Button>
+              </div>
+            )}
           </>
         )}
       </div>

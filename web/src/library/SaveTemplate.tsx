@@ -5,7 +5,8 @@ import { notifications } from "@mantine/notifications";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useAddTemplate } from "@/api/catalog";
-import { savable, useForm } from "@/create/form";
+import { savable } from "@/create/form";
+import { useChoices } from "@/create/useChoices";
 import { useTellError } from "@/parts/errors";
 import classes from "./SaveTemplate.module.css";
 import { facts } from "./templates";
@@ -13,7 +14,7 @@ import { facts } from "./templates";
 export function SaveTemplate() {
   const { t } = useTranslation("library");
   const { t: common } = useTranslation();
-  const form = useForm((store) => store.form);
+  const { fitting: form } = useChoices();
   const tell = useTellError();
   const { mutate, isPending } = useAddTemplate();
   const [name, setName] = useState("");

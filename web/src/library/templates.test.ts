@@ -34,3 +34,9 @@ test("a card names model, shape, LoRAs with a weight that is not 1, count and se
 
 test("without a seed it says that one is drawn", () =>
   expect(told({ prompt: "a" })).toEqual(["random seed"]));
+
+test("it says with how many reference pictures", () => {
+  const references = [{ upload: "a" }, { image: "b" }];
+  expect(told({ references })).toContain("with 2 reference pictures");
+  expect(told({ references: references.slice(1) })).toContain("with a reference picture");
+});

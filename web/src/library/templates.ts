@@ -11,7 +11,7 @@ export function facts(t: TFunction<"library">, request: Partial<GenerationReques
     stages ? t("templates.ownStages") : preset,
     aspect_ratio ?? (width && height ? `${width} × ${height}` : undefined),
     ...(adapters ?? []).map(({ name, weight }) => ((weight ?? 1) === 1 ? name : `${name} ${weight}`)),
-    references?.length ? t("templates.reference") : undefined,
+    references?.length ? t("templates.reference", { count: references.length }) : undefined,
     (count ?? 1) > 1 ? t("templates.count", { count }) : undefined,
     seed === null || seed === undefined ? t("templates.seedRandom") : t("templates.seedFixed", { seed }),
   ];

@@ -22,6 +22,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 _MODULES = {
     "zimage": "limner.engine.families.zimage_weights",
+    "flux": "limner.engine.families.flux_weights",
+    "sdxl": "limner.engine.families.unet_weights",
+    "sd15": "limner.engine.families.unet_weights",
+    # What is asked of headers only; residency loads a pipeline itself.
+    "generic": "limner.engine.families.generic_weights",
 }
 
 
@@ -37,6 +42,9 @@ class SharedNetworks(Protocol):
 
 class FamilyModule(Protocol):
     """What a family's module offers."""
+
+    LAYERS_ARE_CALLED: bool
+    """Whether its denoiser is computed by calling its modules, so that these can be brought to the device singly."""
 
     def precision_policy(self, files: CheckpointFiles) -> PrecisionPolicy:
         """What `choose_precision` needs to know of the checkpoint, from its headers alone."""

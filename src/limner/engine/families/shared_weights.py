@@ -72,8 +72,12 @@ def load_qwen3(path: Path, dtype: torch.dtype, device: torch.device | str = "cpu
     return network
 
 
-def load_vae(path: Path, dtype: torch.dtype, device: torch.device | str = "cpu") -> AutoencoderKL:
+def load_vae(
+    path: Path, dtype: torch.dtype, device: torch.device | str = "cpu", facts: Mapping[str, Any] = VAE_FACTS
+) -> AutoencoderKL:
     """An AutoencoderKL from a diffusers folder, or a single file under diffusers' or the original (LDM) names.
+
+    `facts` are those that no tensor of a single file shows.
 
     Raises:
         BrokenCheckpoint: tensors are missing, foreign or of wrong shapes.
@@ -85,7 +89,7 @@ def load_vae(path: Path, dtype: torch.dtype, device: torch.device | str = "cpu")
     config = read_config(path)
     if config is None:
         config = _vae_config(
-            source, {name: part.shape(source.tensors[part.name].shape) for name, part in parts.items()}
+            source, {name: part.shape(source.tensors[part.name].shape) for name, part in parts.items()}, facts
         )
     network = build_network(lambda: cast(AutoencoderKL, cast(Any, AutoencoderKL).from_config(config)), config, path)
     fill_network(network, source, parts, dtype=dtype, device=device)
@@ -142,7 +146,8 @@ def count_below(names: Iterable[str], prefix: str) -> int:
 
 def vae_parts(names: Iterable[str]) -> dict[str, Part]:
     """diffusers' name of every tensor of an autoencoder, whichever of the two layouts the names are of."""
-    known = list(names)
+    # What the training left behind is no part of the network.
+    known = [name for name in names if not name.startswith(("loss.", "model_ema."))]
     ups = count_below(known, "decoder.up.")
     return {
         _vae_name(name, ups): Part(name, flat=bool(re.search(r"\.(attn_1|attentions\.0)\.", name))) for name in known
@@ -197,7 +202,9 @@ def _qwen3_config(source: TensorSource) -> dict[str, Any]:
 _QWEN3_LAYER = ("self_attn.q_norm", "self_attn.q_proj", "self_attn.k_proj", "mlp.gate_proj")
 
 
-def _vae_config(source: TensorSource, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _vae_config(
+    source: TensorSource, shapes: Mapping[str, tuple[int, ...]], facts: Mapping[str, Any]
+) -> dict[str, Any]:
     needed = ("encoder.conv_in.weight", "decoder.conv_in.weight", "decoder.conv_out.weight")
     blocks = count_below(shapes, "encoder.down_blocks.")
     if (missing := [name for name in needed if name not in shapes]) or not blocks:
@@ -220,7 +227,7 @@ def _vae_config(source: TensorSource, shapes: Mapping[str, tuple[int, ...]]) -> 
         "use_quant_conv": "quant_conv.weight" in shapes,
         "use_post_quant_conv": "post_quant_conv.weight" in shapes,
         "mid_block_add_attention": "decoder.mid_block.attentions.0.to_q.weight" in shapes,
-        **VAE_FACTS,
+        **facts,
         **written_config(source, AutoencoderKL),
     }
     if unfit := [width for width in widths if not width or width % int(config["norm_num_groups"])]:

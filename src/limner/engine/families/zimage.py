@@ -9,8 +9,7 @@ Invariant: a row's answer does not depend on the rows beside it (to rounding).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,19 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limner.engine.adapters import Adapter, AdapterTargets, apply_low_rank
+from limner.engine.adapters import AdapterTargets
+from limner.engine.attached import adapters_key, attached
 from limner.engine.checkpoints import CheckpointFiles
+from limner.engine.deltas import add_changes
+from limner.engine.families.autoencoder import VAE_FACTOR, Autoencoder
 from limner.engine.families.port import AppliedAdapters, Encoding, Row
-from limner.engine.families.zimage_weights import Components, text_targets
+from limner.engine.families.zimage_weights import Components, original_places, text_targets
 from limner.engine.parameterization import Flow
 
 PAD_MULTIPLE = 32
 PATCH = 2
-VAE_FACTOR = 8
 DEFAULT_SHIFT = 3.0
 PROMPT_CACHE = 256
-TILE_ABOVE_PX = 1536 * 1536
-TILE_PX = 512
 
 Spans = list[tuple[slice, AppliedAdapters]]
 
@@ -111,19 +110,14 @@ class ZImage:
         self._theta = float(config.rope_theta)
         self._time_scale = float(config.t_scale)
         self._channels = int(config.in_channels)
-        vae_config = cast(Any, components.vae.config)
-        self._vae_scale, self._vae_shift = float(vae_config.scaling_factor), float(vae_config.shift_factor or 0.0)
+        self._autoencoder = Autoencoder(components.vae, self.device)
         self._encodings: OrderedDict[Hashable, Encoding] = OrderedDict()
         self._refined: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._ropes: OrderedDict[Hashable, Tensor] = OrderedDict()
-        self._preview_map: Tensor | None = None
         self._linears: dict[str, nn.Linear] = {
             path: module for path, module in self.transformer.named_modules() if isinstance(module, nn.Linear)
         }
         self._fused = _fuse(self.transformer)
-        if self.device.type == "cpu":
-            # Convolutions with few channels run about twice as fast with the channels innermost.
-            cast(Any, components.vae).to(memory_format=torch.channels_last)
 
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
@@ -145,10 +139,9 @@ class ZImage:
 
     def adapter_targets(self) -> AdapterTargets:
         """Every linear layer of the transformer and of the text encoder."""
-        return AdapterTargets(
-            {path: (m.out_features, m.in_features) for path, m in self._linears.items()},
-            {"text_encoder": text_targets(self.components.text_encoder)},
-        )
+        denoiser = {path: (m.out_features, m.in_features) for path, m in self._linears.items()}
+        texts = {"text_encoder": text_targets(self.components.text_encoder)}
+        return AdapterTargets(denoiser, texts, original_places(denoiser))
 
     @property
     def files(self) -> CheckpointFiles:
@@ -163,8 +156,8 @@ class ZImage:
     @torch.inference_mode()
     def encode_text(self, text: str, adapters: AppliedAdapters = (), clip_skip: int | None = None) -> Encoding:
         """Hidden states before Qwen3's last layer, (tokens, dim), unpadded; words it does not know are left out."""
-        adapters = tuple((adapter, weight) for adapter, weight in adapters if adapter.text_deltas)
-        key = (text, _adapter_key(adapters))
+        adapters = tuple((adapter, weight) for adapter, weight in adapters if adapter.of("text_encoder"))
+        key = (text, adapters_key(adapters))
         if (known := self._encodings.get(key)) is not None:
             self._encodings.move_to_end(key)
             return known
@@ -179,7 +172,7 @@ class ZImage:
             unknown = [prompt[a:b] for (a, b), i in zip(offsets, ids, strict=True) if i == tokenizer.unk_token_id]
             ids = [i for i in ids if i != tokenizer.unk_token_id]
         encoder = self.components.text_encoder
-        with _attached(encoder, adapters):
+        with attached(encoder, [adapters], "text_encoder"):
             hidden = encoder(
                 input_ids=torch.tensor([ids], device=encoder.device), output_hidden_states=True, use_cache=False
             ).hidden_states
@@ -190,52 +183,24 @@ class ZImage:
     @torch.inference_mode()
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
         """The velocity (noise minus picture) of every row, float32; one forward for all of them."""
-        order = sorted(range(len(rows)), key=lambda i: (_adapter_key(rows[i].adapters), rows[i].x.shape))
+        order = sorted(range(len(rows)), key=lambda i: (adapters_key(rows[i].adapters), rows[i].x.shape))
         answers = self._forward([rows[i] for i in order])
         result: list[Tensor] = [answers[0]] * len(rows)
         for place, answer in zip(order, answers, strict=True):
             result[place] = answer
         return result
 
-    @torch.inference_mode()
     def encode_picture(self, pixels: Tensor) -> Tensor:
         """The mode of the VAE's posterior, shifted and scaled: (z - shift) * scale."""
-        vae = self._vae_for(pixels.shape[1] * pixels.shape[2])
-        posterior = vae.encode(pixels[None].to(vae.device, vae.dtype)).latent_dist
-        return ((posterior.mode() - self._vae_shift) * self._vae_scale)[0].float().to(self.device)
+        return self._autoencoder.encode(pixels)
 
-    @torch.inference_mode()
     def decode(self, latent: Tensor, tiled: bool = False) -> Tensor:
-        """Pixels (3, H, W) in [-1, 1]; in overlapping tiles above `TILE_ABOVE_PX`."""
-        vae = self._vae_for(latent.shape[1] * latent.shape[2] * VAE_FACTOR**2, tiled)
-        z = latent[None] / self._vae_scale + self._vae_shift
-        pixels = vae.decode(z.to(vae.device, vae.dtype)).sample
-        return pixels[0].float().clamp_(-1, 1).cpu()
+        """Pixels (3, H, W) in [-1, 1]; large ones in overlapping tiles."""
+        return self._autoencoder.decode(latent, tiled)
 
-    def _vae_for(self, pixels: int, tiled: bool = False) -> Any:
-        vae: Any = self.components.vae
-        vae.use_tiling = tiled or pixels > TILE_ABOVE_PX
-        vae.tile_sample_min_size, vae.tile_latent_min_size = TILE_PX, TILE_PX // VAE_FACTOR
-        return vae
-
-    @torch.inference_mode()
     def preview(self, latent: Tensor) -> Tensor:
-        """A linear map from latent channels to RGB, fitted once to what this VAE makes of coloured squares."""
-        if self._preview_map is None:
-            self._preview_map = self._fit_preview()
-        flat = latent.float().cpu().flatten(1)  # (C, n)
-        rgb = self._preview_map[:, :-1] @ flat + self._preview_map[:, -1:]
-        return rgb.view(3, *latent.shape[1:]).clamp_(0, 1)
-
-    def _fit_preview(self) -> Tensor:
-        side = 16
-        squares = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0)).round(decimals=1)
-        pixels = squares.repeat_interleave(16, 1).repeat_interleave(16, 2) * 2 - 1
-        latent = self.encode_picture(pixels).cpu()
-        z = F.avg_pool2d(latent[None], 2)[0].flatten(1)
-        z = torch.cat([z, torch.ones(1, z.shape[1])])  # (C + 1, n)
-        solved = cast(Any, torch.linalg).lstsq(z.T, squares.flatten(1).T)
-        return cast(Tensor, solved.solution).T.contiguous()
+        """A linear map from latent channels to RGB, fitted to this VAE."""
+        return self._autoencoder.preview(latent)
 
     # --- the forward -------------------------------------------------------------------------------------------------
 
@@ -290,12 +255,12 @@ class ZImage:
             start += part.shape[-1]
         return parts
 
-    @staticmethod
-    def _adapt(path: str, y: Tensor, x: Tensor, spans: Spans) -> None:
+    def _adapt(self, path: str, y: Tensor, x: Tensor, spans: Spans) -> None:
         for piece, adapters in spans:
-            for adapter, weight in adapters:
-                if deltas := adapter.deltas.get(path):
-                    y[..., piece, :] = apply_low_rank(y[..., piece, :], x[..., piece, :], deltas, weight)
+            changes = [(deltas, weight) for adapter, weight in adapters if (deltas := adapter.deltas.get(path))]
+            if changes:
+                own = y[..., piece, :]
+                y[..., piece, :] = add_changes(own, x[..., piece, :], changes, self._linears[path])
 
     def _embed_time(self, times: Tensor, row_spans: Spans) -> Tensor:
         embedder = self.transformer.t_embedder
@@ -318,7 +283,7 @@ class ZImage:
 
     def _refine_caption(self, encoding: Encoding, adapters: AppliedAdapters) -> Tensor:
         """The caption after its refiner, (padded tokens, dim), remembered per prompt and adapters."""
-        key = (encoding, _adapter_key(adapters))
+        key = (encoding, adapters_key(adapters))
         if (known := self._refined.get(key)) is not None:
             self._refined.move_to_end(key)
             return known
@@ -433,34 +398,11 @@ def _spans(layout: Layout, rows: Sequence[Row]) -> Spans:
     for piece, row in zip(layout.slices, rows, strict=True):
         if not row.adapters:
             continue
-        if spans and spans[-1][0].stop == piece.start and _adapter_key(spans[-1][1]) == _adapter_key(row.adapters):
+        if spans and spans[-1][0].stop == piece.start and adapters_key(spans[-1][1]) == adapters_key(row.adapters):
             spans[-1] = (slice(spans[-1][0].start, piece.stop), row.adapters)
         else:
             spans.append((piece, row.adapters))
     return spans
-
-
-def _adapter_key(adapters: AppliedAdapters) -> tuple[tuple[int, float], ...]:
-    return tuple((adapter.serial, weight) for adapter, weight in adapters)
-
-
-@contextmanager
-def _attached(encoder: nn.Module, adapters: AppliedAdapters) -> Generator[None]:
-    """The text encoder with what the adapters change in it, for one forward."""
-
-    def hook(adapter: Adapter, weight: float, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-        return lambda _, inputs, y: apply_low_rank(y, inputs[0], adapter.text_deltas[path], weight)
-
-    hooks = [
-        encoder.get_submodule(path).register_forward_hook(hook(adapter, weight, path))
-        for adapter, weight in adapters
-        for path in adapter.text_deltas
-    ]
-    try:
-        yield
-    finally:
-        for each in hooks:
-            each.remove()
 
 
 def _rms(norm: Any, x: Tensor, scale: Tensor | None = None) -> Tensor:

@@ -19,7 +19,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 
-from limner.engine.adapters import AdapterTargets
+from limner.engine.adapter_targets import AdapterTargets, Place, Targets, header_targets_of, originals_of
 from limner.engine.checkpoints import WHOLE_PREFIX, CheckpointFiles, require_family
 from limner.engine.families.port import LoadedFamily
 from limner.engine.families.registry import Network, SharedNetworks
@@ -64,6 +64,9 @@ def text_targets(encoder: Any) -> dict[str, tuple[int, int]]:
     return {path: (m.out_features, m.in_features) for path, m in named if isinstance(m, torch.nn.Linear)}
 
 
+LAYERS_ARE_CALLED = False
+
+
 def precision_policy(files: CheckpointFiles) -> PrecisionPolicy:
     """What `choose_precision` needs to know of the checkpoint, from its headers alone."""
     source = open_tensors(files.transformer).under(WHOLE_PREFIX)
@@ -76,15 +79,23 @@ def header_targets(files: CheckpointFiles) -> AdapterTargets:
     parts = transformer_parts(source)
     shapes = {name: part.shape(source.tensors[part.name].shape) for name, part in parts.items()}
     text = open_tensors(files.text_encoder).under(*TEXT_PREFIXES).shapes
-    return AdapterTargets(_matrices(shapes), {"text_encoder": _matrices(text)})
+    denoiser = header_targets_of(shapes)
+    return AdapterTargets(denoiser, {"text_encoder": header_targets_of(text)}, original_places(denoiser))
 
 
-def _matrices(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
-    return {
-        name.removesuffix(".weight"): (shape[0], shape[1])
-        for name, shape in shapes.items()
-        if name.endswith(".weight") and len(shape) == 2 and name not in ("embed_tokens.weight", "lm_head.weight")
-    }
+def original_places(targets: Targets) -> dict[str, tuple[Place, ...]]:
+    """Original names of a transformer's layers that differ from diffusers', with where they are found."""
+    parts: dict[str, Part] = {}
+    for path, shape in targets.items():
+        stem, _, leaf = path.rpartition(".")
+        if leaf in ("to_q", "to_k", "to_v"):
+            start = ("to_q", "to_k", "to_v").index(leaf) * shape[0]
+            parts[f"{path}.weight"] = Part(f"{stem}.qkv.weight", rows=slice(start, start + shape[0]))
+        else:
+            original = re.sub(r"^all_(x_embedder|final_layer)\.\d+-\d+", r"\1", path)
+            original = original.replace(".attention.to_out.0", ".attention.out")
+            parts[f"{path}.weight"] = Part(f"{original}.weight")
+    return originals_of(parts)
 
 
 def load_family(

@@ -1,6 +1,8 @@
 import { Select } from "@mantine/core";
 import { useTranslation } from "react-i18next";
+import { useFamily } from "@/parts/families";
 import { useForm } from "../form";
+import { withModel } from "../presets";
 import { useChoices } from "../useChoices";
 import { useFieldError } from "../usePaint";
 import { Field } from "./Field";
@@ -9,13 +11,15 @@ import classes from "./fields.module.css";
 /** The checkpoint to paint with, whether it is in memory, and why one cannot be used. */
 export function ModelField() {
   const { t } = useTranslation("create");
-  const { abilities, models } = useChoices();
+  const { form, abilities, models, preset } = useChoices();
+  const family = useFamily();
   const error = useFieldError("model");
   const isNative = abilities.backend === "native";
   const listed = isNative
     ? (models?.models ?? [])
     : (abilities.capabilities?.models ?? []).map((name) => ({
         name,
+        family: "",
         problem: "",
         loaded: false,
         loading: false,
@@ -37,7 +41,17 @@ export function ModelField() {
         }))}
         value={abilities.model ?? null}
         onChange={(model) =>
-          useForm.getState().set({ model: isNative && model === models?.default ? null : model })
+          useForm
+            .getState()
+            .set(
+              isNative
+                ? withModel(
+                    model === models?.default ? null : model,
+                    form.preset ? preset : undefined,
+                    models,
+                  )
+                : { model },
+            )
         }
         disabled={cannot || listed.length === 0}
         placeholder={abilities.isWaiting ? t("model.waiting") : t("model.none")}
@@ -49,7 +63,12 @@ export function ModelField() {
           return (
             <span className={classes.option}>
               <span>{option.label}</span>
-              <small>{model?.problem || (model?.loaded ? t("model.loaded") : "")}</small>
+              <small>
+                {model?.problem ||
+                  [family(model?.family ?? ""), model?.loaded && t("model.loaded")]
+                    .filter(Boolean)
+                    .join(" · ")}
+              </small>
             </span>
           );
         }}

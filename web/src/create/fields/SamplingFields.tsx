@@ -1,5 +1,6 @@
 import { Select } from "@mantine/core";
 import { useTranslation } from "react-i18next";
+import { isShown, MAX_CLIP_SKIP, MAX_GUIDANCE } from "../abilities";
 import { useForm } from "../form";
 import { useChoices } from "../useChoices";
 import { useFieldError } from "../usePaint";
@@ -7,7 +8,7 @@ import { Field } from "./Field";
 import classes from "./fields.module.css";
 import { NumberField } from "./NumberField";
 
-/** Steps, guidance, sampler, schedule and shift. What is left open, the preset decides. */
+/** Steps, guidance, sampler, schedule and shift, and what only some families are told. What is left open, the preset decides. */
 export function SamplingFields() {
   const { t } = useTranslation("create");
   const { form, preset, presets, abilities, limits } = useChoices();
@@ -15,6 +16,8 @@ export function SamplingFields() {
   const errors = {
     steps: useFieldError("steps"),
     cfg: useFieldError("cfg"),
+    guidance: useFieldError("guidance"),
+    clipSkip: useFieldError("clipSkip", "clip_skip"),
     sampler: useFieldError("sampler"),
     schedule: useFieldError("schedule"),
     shift: useFieldError("shift"),
@@ -53,6 +56,33 @@ export function SamplingFields() {
           disabled={isOwn || cannotGuide}
           error={errors.cfg}
         />
+        {isShown(abilities, "distilled_guidance", form.guidance) && (
+          <NumberField
+            label={t("sampling.guidance")}
+            description={isMany ? t("sampling.everyStage") : undefined}
+            placeholder={placeholder(first?.guidance ?? undefined) || t("sampling.fromFamily")}
+            value={form.guidance}
+            onValue={(guidance) => set({ guidance })}
+            min={0}
+            max={MAX_GUIDANCE}
+            step={0.1}
+            decimalScale={2}
+            disabled={isOwn}
+            error={errors.guidance}
+          />
+        )}
+        {isShown(abilities, "clip_skip", form.clipSkip) && (
+          <NumberField
+            label={t("sampling.clipSkip")}
+            placeholder={placeholder(isOwn ? undefined : preset?.clip_skip) || t("sampling.fromFamily")}
+            value={form.clipSkip}
+            onValue={(clipSkip) => set({ clipSkip })}
+            min={1}
+            max={MAX_CLIP_SKIP}
+            allowDecimal={false}
+            error={errors.clipSkip}
+          />
+        )}
         <Select
           label={t("sampling.sampler")}
           placeholder={t("sampling.fromPreset")}

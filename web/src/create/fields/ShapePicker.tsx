@@ -12,7 +12,7 @@ const BOX = 22;
 /** The picture's shape in words. With stages of one's own it brings them all into the shape. */
 export function ShapePicker() {
   const { t } = useTranslation("create");
-  const { form, preset, size } = useChoices();
+  const { form, preset, size, followsPicture } = useChoices();
   const error = useFieldError("aspectRatio", "aspect_ratio");
   const isTyped = form.size !== null || form.stages !== null;
   const chosen = isTyped ? size && shapeOf(size) : form.aspectRatio;
@@ -32,7 +32,7 @@ export function ShapePicker() {
       error={error}
       aside={
         <span className="numbers">
-          {size && `${size.width} × ${size.height}`}
+          {followsPicture ? t("shape.follows") : size && `${size.width} × ${size.height}`}
           {!isTyped && form.aspectRatio && !isShape(form.aspectRatio) && ` (${form.aspectRatio})`}
         </span>
       }

@@ -4,21 +4,19 @@ import { useTranslation } from "react-i18next";
 import { type Image, latestImages } from "@/api/images";
 import { Empty } from "@/parts/Empty";
 import { ErrorNotice } from "@/parts/ErrorNotice";
-import { useForm } from "../form";
-import { ofGallery } from "./picking";
+import { ofGallery, useAddReference } from "./picking";
 import classes from "./reference.module.css";
-import { masked } from "./strength";
 
 const PLACES = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
-/** The newest pictures, to start from one of them. */
+/** The newest pictures, to start from one of them or to look at it. */
 export function GalleryPicker({ isOpen, onClose }: { isOpen: boolean; onClose: () => void }) {
   const { t } = useTranslation(["create", "common"]);
   const query = useQuery({ ...latestImages({}, 48), enabled: isOpen });
   const images = query.data;
+  const add = useAddReference();
   const choose = (image: Image) => {
-    const { form, set } = useForm.getState();
-    set({ reference: ofGallery(image), ...masked(form, null) });
+    void add(ofGallery(image));
     onClose();
   };
   return (

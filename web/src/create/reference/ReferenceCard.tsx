@@ -8,6 +8,7 @@ import type { Size } from "../shapes";
 import { useChoices } from "../useChoices";
 import { FitNote } from "./FitNote";
 import classes from "./reference.module.css";
+import { removed } from "./references";
 import { masked, strengthWord } from "./strength";
 
 const MaskDialog = lazy(() => import("./MaskDialog").then(({ MaskDialog }) => ({ default: MaskDialog })));
@@ -54,11 +55,7 @@ export function ReferenceCard({ reference }: { reference: Picked }) {
             {t(`strength.${strengthWord(denoise)}`)}
           </Text>
           <Tooltip label={t("reference.remove")}>
-            <ActionIcon
-              ml="auto"
-              aria-label={t("reference.remove")}
-              onClick={() => set({ reference: null, mask: null, denoise: null })}
-            >
+            <ActionIcon ml="auto" aria-label={t("reference.remove")} onClick={() => set(removed(form, 0))}>
               <IconX size={17} stroke={1.7} />
             </ActionIcon>
           </Tooltip>

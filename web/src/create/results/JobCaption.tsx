@@ -3,6 +3,7 @@
 import { ActionIcon, Tooltip, UnstyledButton } from "@mantine/core";
 import { useClipboard } from "@mantine/hooks";
 import { IconCheck, IconCopy, IconRestore } from "@tabler/icons-react";
+import type { TFunction } from "i18next";
 import { useLayoutEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Job } from "@/api/jobs";
@@ -28,7 +29,7 @@ export function JobCaption({ job, size, catalog }: Props) {
     request.model ?? (isNative ? catalog.defaultModel : null),
     request.stages ? null : presetName(request, catalog),
     size.width > 16 ? t("picture.size", size) : null,
-    request.references?.length ? t(request.mask ? "job.masked" : "job.reference") : null,
+    referenceText(request, t),
     isNative ? null : request.backend,
     job.priority !== 0 ? t("note.priority", { priority: job.priority }) : null,
     took === null ? null : t("job.took", { time: duration(took) }),
@@ -62,6 +63,13 @@ export function JobCaption({ job, size, catalog }: Props) {
       </Tooltip>
     </div>
   );
+}
+
+function referenceText(request: Job["request"], t: TFunction<"queue">): string | null {
+  const count = request.references?.length ?? 0;
+  if (count === 0) return null;
+  const looks = request.references_as === "context" || request.references_as === "stitched";
+  return looks ? t("job.looked", { count }) : t(request.mask ? "job.masked" : "job.reference");
 }
 
 function Prompt({ text, isMissing }: { text: string; isMissing: boolean }) {

@@ -78,7 +78,7 @@ export function TileActions({ job, picture, imageId, size, isFavourite }: Props)
         <Menu.Dropdown>
           <Menu.Item
             leftSection={<IconPhotoUp size={18} stroke={1.6} />}
-            onClick={() => reuse.reference(imageId, size)}
+            onClick={() => void reuse.reference(imageId, size)}
           >
             {t("picture.reference")}
           </Menu.Item>

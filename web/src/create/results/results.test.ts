@@ -6,7 +6,7 @@ import { adapterText, type Outcome } from "./adapters";
 import { fileName } from "./download";
 import { faultsOf } from "./faults";
 import { layout } from "./layout";
-import { type Catalog, pictureSize, stageSizes } from "./shape";
+import { type Catalog, pictureSize, presetName, stageSizes } from "./shape";
 import { streamOf } from "./stream";
 
 beforeAll(() => i18next.init({ resources: { en }, lng: "en" }));
@@ -73,6 +73,17 @@ test("stages keep their proportion to the picture, as the server plans them", ()
     { width: 384, height: 384 },
     { width: 768, height: 768 },
   ]);
+});
+
+test("a job of a model that edits goes by the preset for that", () => {
+  const editing = {
+    ...catalog,
+    models: [{ name: "k", preset: "flux-portrait", edits: true }],
+    defaultModel: "k",
+  };
+  const references = [{ upload: "u" }];
+  expect(presetName({ references, references_as: "context" }, editing)).toBe("kontext-edit");
+  expect(presetName({ references, references_as: "start" }, editing)).toBe("flux-portrait");
 });
 
 test("the shape of a picture is known before it is painted", () => {

@@ -2,6 +2,7 @@
 
 import type { Model, Preset } from "@/api/catalog";
 import type { GenerationRequest } from "@/api/jobs";
+import { presetFor } from "@/create/presets";
 
 export type Size = { width: number; height: number };
 
@@ -9,7 +10,7 @@ const MULTIPLE = 16;
 const USUAL: Size = { width: 3, height: 4 };
 
 export type Catalog = {
-  models: readonly Pick<Model, "name" | "preset" | "size">[];
+  models: readonly (Pick<Model, "name" | "preset" | "size"> & { edits?: boolean })[];
   defaultModel: string;
   presets: readonly Pick<Preset, "name" | "stages" | "sizes">[];
   defaultPreset: string;
@@ -39,7 +40,8 @@ export function pictureSize(request: Partial<GenerationRequest>, catalog: Catalo
 /** The preset that a request goes by, named or not. */
 export function presetName(request: Partial<GenerationRequest>, catalog: Catalog): string {
   const model = catalog.models.find(({ name }) => name === (request.model ?? catalog.defaultModel));
-  return request.preset ?? model?.preset ?? catalog.defaultPreset;
+  const looks = Boolean(request.references?.length) && request.references_as !== "start";
+  return request.preset ?? presetFor(model, looks, catalog.defaultPreset) ?? "";
 }
 
 function presetOf(request: Partial<GenerationRequest>, catalog: Catalog) {

@@ -4,10 +4,9 @@ import { notifications } from "@mantine/notifications";
 import { useNavigate } from "@tanstack/react-router";
 import { useCallback } from "react";
 import { useTranslation } from "react-i18next";
-import { thumbnailUrl } from "@/api/images";
 import { type Job, type JobBody, useSubmitJob } from "@/api/jobs";
 import { useForm } from "@/create/form";
-import { masked } from "@/create/reference/strength";
+import { ofGallery, useAddReference } from "@/create/reference/picking";
 import { useTellError } from "@/parts/errors";
 
 export function useReuse() {
@@ -15,6 +14,7 @@ export function useReuse() {
   const navigate = useNavigate();
   const submit = useSubmitJob();
   const tellError = useTellError();
+  const addReference = useAddReference();
   const { load, set } = useForm.getState();
 
   const show = useCallback(async () => {
@@ -34,12 +34,8 @@ export function useReuse() {
       set({ seed });
       void show();
     },
-    reference: (imageId: string, size: { width: number; height: number }) => {
-      const { form } = useForm.getState();
-      set({
-        reference: { kind: "image", id: imageId, url: thumbnailUrl(imageId), ...size },
-        ...masked(form, null),
-      });
+    reference: async (id: string, size: { width: number; height: number }) => {
+      await addReference(ofGallery({ id, ...size }));
       void show();
     },
     /** Paints the same request although its pictures are there already. */

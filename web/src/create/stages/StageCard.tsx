@@ -2,6 +2,7 @@ import { ActionIcon, Collapse, UnstyledButton } from "@mantine/core";
 import { IconArrowDown, IconArrowUp, IconChevronDown, IconTrash } from "@tabler/icons-react";
 import { useTranslation } from "react-i18next";
 import type { Stage } from "@/api/catalog";
+import { useChoices } from "../useChoices";
 import { StageFields } from "./StageFields";
 import classes from "./stages.module.css";
 
@@ -18,10 +19,14 @@ export function StageCard(props: {
 }) {
   const { t } = useTranslation("create");
   const { stage, index, count } = props;
+  const { abilities } = useChoices();
   const number = index + 1;
   const facts = [
     t("stages.steps", { count: stage.steps ?? 20 }),
     `cfg ${stage.cfg ?? 1}`,
+    typeof stage.guidance === "number" &&
+      abilities.has("distilled_guidance") !== false &&
+      t("stages.guidance", { guidance: stage.guidance }),
     stage.sampler ?? "euler",
     index > 0 && t("stages.denoise", { value: stage.denoise ?? 1 }),
     stage.cache && "EasyCache",

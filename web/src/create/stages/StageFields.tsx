@@ -1,6 +1,7 @@
 import { Select, Slider, Switch, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import type { Stage } from "@/api/catalog";
+import { isShown, MAX_GUIDANCE } from "../abilities";
 import { USUAL } from "../fields/CacheFields";
 import { CacheSliders } from "../fields/CacheSliders";
 import fields from "../fields/fields.module.css";
@@ -17,6 +18,7 @@ export function StageFields(props: {
   const { t } = useTranslation("create");
   const { stage, isFirst, onChange } = props;
   const { abilities, presets, sides, limits } = useChoices();
+  const isTold = isShown(abilities, "distilled_guidance", stage.guidance);
   return (
     <>
       <div className={fields.pair}>
@@ -46,6 +48,18 @@ export function StageFields(props: {
           step={0.5}
           disabled={abilities.cannot("guidance")}
         />
+        {isTold && (
+          <NumberField
+            label={t("sampling.guidance")}
+            placeholder={t("sampling.fromFamily")}
+            value={stage.guidance}
+            onValue={(guidance) => onChange({ guidance })}
+            min={0}
+            max={MAX_GUIDANCE}
+            step={0.1}
+            decimalScale={2}
+          />
+        )}
         <Select
           label={t("sampling.sampler")}
           data={[...(abilities.capabilities?.samplers ?? presets?.samplers ?? [])]}

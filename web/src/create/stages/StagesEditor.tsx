@@ -8,18 +8,19 @@ import { useForm } from "../form";
 import { useChoices } from "../useChoices";
 import { useFieldError } from "../usePaint";
 import { StageCard } from "./StageCard";
-import { added, changed, moved, removed } from "./stages";
+import { added, changed, givenBack, moved, owned, removed } from "./stages";
 import classes from "./stages.module.css";
 
 /** The plan as cards, one a stage. Changing any of them makes the plan one's own. */
 export function StagesEditor() {
   const { t } = useTranslation("create");
-  const { form, stages, limits } = useChoices();
+  const choices = useChoices();
+  const { form, stages, limits, preset } = choices;
   const [open, setOpen] = useState<number | null>(null);
   const error = useFieldError("stages");
   const { set } = useForm.getState();
   const isOwn = form.stages !== null;
-  const use = (next: Stage[]) => set({ stages: next });
+  const use = (next: Stage[]) => set(owned(next, choices));
   return (
     <Field
       title={t("stages.title")}
@@ -64,7 +65,7 @@ export function StagesEditor() {
             variant="subtle"
             size="xs"
             leftSection={<IconRestore size={15} aria-hidden />}
-            onClick={() => set({ stages: null })}
+            onClick={() => set(givenBack(form, preset))}
           >
             {t("stages.back")}
           </Button>

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { Preset, Stage } from "@/api/catalog";
 import { EMPTY } from "../form";
-import { added, changed, moved, plannedStages, removed, resized } from "./stages";
+import { added, changed, givenBack, moved, owned, plannedStages, removed, resized } from "./stages";
 
 const stage = (width: number, height: number, steps: number, denoise = 1): Stage => ({
   width,
@@ -25,6 +25,27 @@ test("steps and guidance are the first stage's, sampler and EasyCache every stag
     [16, 1],
   ]);
   expect(planned.every((one) => one.sampler === "heun" && one.cache === cache)).toBe(true);
+});
+
+test("what a distilled network is told is every stage's", () => {
+  const planned = plannedStages({ ...EMPTY, guidance: 3.5 }, preset);
+  expect(planned.map(({ guidance }) => guidance)).toEqual([3.5, 3.5, 3.5]);
+});
+
+test("own stages take along what else the preset says, and give it back", () => {
+  const anime = { ...preset, negative_prompt: "lowres", clip_skip: 2 };
+  const choices = { form: EMPTY, preset: anime, models: { default: "m", models: [] } };
+  const abilities = { known: { name: "illustrious" } } as Parameters<typeof owned>[1]["abilities"];
+  const form = { ...EMPTY, ...owned(THREE, { ...choices, abilities }) };
+  expect(form).toMatchObject({
+    stages: THREE,
+    negativePrompt: "lowres",
+    clipSkip: 2,
+    referencesAs: null,
+    model: "illustrious",
+  });
+  expect({ ...form, ...givenBack(form, anime) }).toEqual({ ...EMPTY, model: "illustrious" });
+  expect(givenBack({ ...form, negativePrompt: "rain", clipSkip: 1 }, anime)).toEqual({ stages: null });
 });
 
 test("a size is the last stage's and the others follow", () => {

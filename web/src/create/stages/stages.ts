@@ -1,6 +1,7 @@
 /** The plan of a picture as a list of stages: what the form makes of the preset's, and how it is edited. Pure. */
 
 import type { Preset, Stage } from "@/api/catalog";
+import type { Choices } from "../choices";
 import type { Form } from "../form";
 import { finishedSize, type Size, snapped } from "../shapes";
 
@@ -15,9 +16,40 @@ export function plannedStages(form: Form, preset: Preset | undefined): Stage[] {
   if (!size || !stages.length) return [];
   return resized(stages, size).map((stage, index) => ({
     ...stage,
-    ...present({ sampler: form.sampler, schedule: form.schedule, shift: form.shift, cache: form.cache }),
+    ...present({
+      guidance: form.guidance,
+      sampler: form.sampler,
+      schedule: form.schedule,
+      shift: form.shift,
+      cache: form.cache,
+    }),
     ...(index === 0 ? present({ steps: form.steps, cfg: form.cfg }) : {}),
   }));
+}
+
+/** The changes that make stages one's own: what else the preset says comes along, since it is not asked any more. */
+export function owned(
+  stages: Stage[],
+  { form, preset, abilities: { known }, models }: Pick<Choices, "form" | "preset" | "abilities" | "models">,
+): Partial<Form> {
+  if (form.stages) return { stages };
+  return {
+    stages,
+    negativePrompt: form.negativePrompt || (preset?.negative_prompt ?? ""),
+    clipSkip: form.clipSkip ?? preset?.clip_skip ?? null,
+    referencesAs: form.referencesAs ?? preset?.references_as ?? null,
+    model: form.model ?? (known && known.name !== models?.default ? known.name : null),
+  };
+}
+
+/** The changes that give stages back to the preset, with what came along from it. */
+export function givenBack(form: Form, preset: Preset | undefined): Partial<Form> {
+  return {
+    stages: null,
+    ...(form.negativePrompt === preset?.negative_prompt ? { negativePrompt: "" } : {}),
+    ...(form.clipSkip === preset?.clip_skip ? { clipSkip: null } : {}),
+    ...(form.referencesAs === preset?.references_as ? { referencesAs: null } : {}),
+  };
 }
 
 /** The stages with the last one at this size, and the others in the same proportion to it as before. */

@@ -58,6 +58,13 @@ export const common = {
     hours: "{{hours}} h {{minutes}} min",
     left: "{{time}} left",
   },
+  family: {
+    zimage: "Z-Image",
+    flux: "FLUX",
+    sdxl: "SDXL",
+    sd15: "Stable Diffusion 1.5",
+    generic: "diffusers",
+  },
   pictures_one: "{{count}} picture",
   pictures_other: "{{count}} pictures",
   loading: "Loading…",

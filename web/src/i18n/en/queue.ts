@@ -51,6 +51,8 @@ export const queue = {
     sent: "It is painted anew.",
     noPrompt: "Without a prompt: whatever comes",
     reference: "from a picture",
+    looked_one: "with a look at a picture",
+    looked_other: "with a look at {{count}} pictures",
     masked: "from a part of a picture",
   },
   note: {

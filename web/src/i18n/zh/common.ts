@@ -60,6 +60,13 @@ export const common: Same<Words["common"]> = {
     hours: "{{hours}} 小时 {{minutes}} 分",
     left: "剩余 {{time}}",
   },
+  family: {
+    zimage: "Z-Image",
+    flux: "FLUX",
+    sdxl: "SDXL",
+    sd15: "Stable Diffusion 1.5",
+    generic: "diffusers",
+  },
   pictures_other: "{{count}} 张图片",
   loading: "加载中…",
   untitled: "（无提示词）",

@@ -52,6 +52,7 @@ export const queue: Same<Words["queue"]> = {
     sent: "正在重新绘制。",
     noPrompt: "没有提示词：随意发挥",
     reference: "基于一张图片",
+    looked_other: "参照 {{count}} 张图片",
     masked: "基于图片的一部分",
   },
   note: {
