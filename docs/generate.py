@@ -24,6 +24,7 @@ from limner.errors import LimnerError
 from limner.server.app import build
 from limner.server.problems import status_of
 from limner.service import Service
+from limner.workflows.comfyui import nodes
 
 FOLDER = Path(__file__).parent / "reference"
 VARIABLES = {
@@ -38,6 +39,7 @@ HEAD = "<!-- Written by docs/generate.py; change the code and run `make gen`. --
 def pages() -> dict[Path, str]:
     """Every generated page and its text."""
     parts = {"command-line.md": _command_line(), "settings.md": _settings(), "errors.md": _errors()}
+    parts["workflow-nodes.md"] = _workflow_nodes()
     texts = {name: HEAD + "\n" + "\n".join(lines) + "\n" for name, lines in parts.items()}
     return {FOLDER / name: text for name, text in (texts | {"openapi.json": _openapi()}).items()}
 
@@ -124,6 +126,24 @@ def _errors() -> Iterator[str]:
         again = "yes" if kind.retryable else "no"
         statuses = f"{status_of(kind())} | {codes.exit_code_of(kind())}"
         yield f"| `{kind.code}` | `{kind.__name__}` | `{parent}` | {again} | {statuses} | {message} |"
+
+
+def _workflow_nodes() -> Iterator[str]:
+    yield "# Nodes of ComfyUI\n"
+    yield "What `limner workflow` makes of each class of nodes; [Workflows](../11-workflows.md) tells how."
+    for title, kinds in nodes.GROUPS.items():
+        yield f"\n## {title}\n\n| node | becomes | values |\n|---|---|---|"
+        for kind in kinds:
+            values = ", ".join(f"`{name}`" for name in kind.values or ())
+            yield f"| `{kind.name}` | {_cell(kind.becomes)} | {values} |"
+    yield "\n## In the editor only\n\nThese are in saved workflows and not in exported ones.\n"
+    yield "| node | becomes |\n|---|---|"
+    for name, becomes in nodes.EDITOR_ONLY.items():
+        yield f"| `{name}` | {_cell(becomes)} |"
+    yield "\n## Not run, and why\n\nEvery other class is told as one that limner does not know.\n"
+    yield "| node | it |\n|---|---|"
+    for name, reason in nodes.REASONS.items():
+        yield f"| `{name}` | {_cell(reason)} |"
 
 
 def _kinds(kind: type[LimnerError]) -> Iterator[type[LimnerError]]:

@@ -35,7 +35,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from limner.backends.settings import NativeSettings
+from limner.backends.settings import ComfyUISettings, NativeSettings, OpenAISettings, RunpodSettings
 from limner.errors import ConfigError
 from limner.validation import UNKNOWN, problems, shown
 from limner.workflows.presets import DEFAULT_PRESET, StageChanges
@@ -70,6 +70,8 @@ PLAIN_VARIABLES: dict[str, str] = {
     "MAX_FILE_SIZE": "server.max_upload_bytes",
     "MAX_CONCURRENT_TASKS": "jobs.slots",
     "TASK_CLEANUP_DAYS": "jobs.cleanup_days",
+    "COMFYUI_URL": "comfyui.url",
+    "COMFYUI_TIMEOUT": "comfyui.timeout_s",
 }
 """Environment variables without our prefix that are honoured; ours go before them."""
 
@@ -256,6 +258,11 @@ class Settings(BaseSettings):
     )
     backend: str = Field(default="native", min_length=1, description="backend for requests that name none")
     native: NativeSettings = Field(default=NativeSettings(), validate_default=True, description="limner's own engine")
+    comfyui: ComfyUISettings = Field(default=ComfyUISettings(), validate_default=True, description="ComfyUI servers")
+    openai: OpenAISettings = Field(default=OpenAISettings(), description="a provider with OpenAI's Images API")
+    runpod: RunpodSettings = Field(
+        default=RunpodSettings(), validate_default=True, description="a serverless endpoint at RunPod"
+    )
     generation: GenerationSettings = Field(default=GenerationSettings(), description="defaults of pictures")
     lora: LoraSettings = Field(default=LoraSettings(), description="defaults of adapters")
     server: ServerSettings = Field(default=ServerSettings(), description="the HTTP server")
@@ -288,8 +295,24 @@ class Settings(BaseSettings):
     @classmethod
     def _folders_are_in_the_home(cls, native: NativeSettings, fields: ValidationInfo) -> NativeSettings:
         home = fields.data.get("home", Path())
-        folders = {"models_dir": home / "models", "adapters_dir": home / "adapters"}
+        folders = {
+            "models_dir": home / "models",
+            "adapters_dir": home / "adapters",
+            "index_path": home / "checkpoints.json",
+        }
         return native.model_copy(update={name: getattr(native, name) or folder for name, folder in folders.items()})
+
+    @field_validator("comfyui", mode="after")
+    @classmethod
+    def _templates_are_in_the_home(cls, comfyui: ComfyUISettings, fields: ValidationInfo) -> ComfyUISettings:
+        folder = comfyui.templates_dir or fields.data.get("home", Path()) / "comfyui"
+        return comfyui.model_copy(update={"templates_dir": folder})
+
+    @field_validator("runpod", mode="after")
+    @classmethod
+    def _ids_of_jobs_are_in_the_home(cls, runpod: RunpodSettings, fields: ValidationInfo) -> RunpodSettings:
+        folder = runpod.jobs_dir or fields.data.get("home", Path()) / "runpod"
+        return runpod.model_copy(update={"jobs_dir": folder})
 
     @classmethod
     def settings_customise_sources(
@@ -446,9 +469,12 @@ def _file_layer(path: Path) -> _Layer:
         if _is_secret(field) and isinstance(node, dict) and name in node:
             variable = PREFIX + setting.replace(".", "__").upper()
             raise ConfigError(f"Setting `{setting}` ({source}) is a secret. Put it into the variable {variable}.")
-        if isinstance(node, dict) and _is_path(field) and isinstance(cast(Tree, node).get(name), str):
-            values = cast(Tree, node)
-            values[name] = path.parent.resolve() / Path(values[name]).expanduser()
+        if isinstance(node, dict) and _is_path(field):
+            values, beside = cast(Tree, node), path.parent.resolve()
+            if isinstance(values.get(name), str):
+                values[name] = beside / Path(values[name]).expanduser()
+            elif isinstance(values.get(name), list):
+                values[name] = [beside / Path(str(part)).expanduser() for part in values[name]]
     return _Layer(source, tree)
 
 

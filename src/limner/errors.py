@@ -16,6 +16,9 @@
     │   ├─ BrokenCheckpoint    weights are missing, truncated, foreign or in a refused format
     │   ├─ EngineFault         the engine produced something that is not a picture (non-finite latents)
     │   ├─ Unreachable         a server does not answer, or what answers is none of ours
+    │   ├─ Timeout             a server took longer than it was given
+    │   ├─ Rejected            a server understood the request and refuses it
+    │   ├─ Garbled             a server's answer is not what its protocol says
     │   └─ AttemptsExhausted   the job ended its workers, every time it was begun
     ├─ StorageError        a file could not be written or read back, or its storage does not answer
     │   └─ StorageFull         there is no room for it
@@ -138,6 +141,25 @@ class Unreachable(BackendError):
 
     code = "unreachable"
     retryable = True
+
+
+class Timeout(BackendError):
+    """The server took longer than it was given. Try again, or give it more time."""
+
+    code = "timeout"
+    retryable = True
+
+
+class Rejected(BackendError):
+    """The server refuses the request. Change what it objects to."""
+
+    code = "rejected"
+
+
+class Garbled(BackendError):
+    """The server's answer is not what its protocol says. Check its address, and what stands in front of it."""
+
+    code = "garbled"
 
 
 class AttemptsExhausted(BackendError):

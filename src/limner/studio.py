@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from PIL import Image
 
@@ -33,7 +33,7 @@ from limner.events import Done, Event, Failed, ImageGenerated, Info, Warned
 from limner.failover import paint
 from limner.media.pictures import fit, fit_mask, open_mask, open_reference, require_same_shape, sha256_of
 from limner.ports import Backend, Capabilities, Order
-from limner.workflows.adapters import list_adapters, resolve_adapters, shipped_adapters, trigger_of
+from limner.workflows.adapters import list_adapters, resolve_adapters, shipped_adapters, suggested_words, trigger_of
 from limner.workflows.families import EDITING_PRESET, FACTS, edits_pictures, require_fitting
 from limner.workflows.plans import make_plans
 from limner.workflows.presets import Preset, Presets
@@ -228,9 +228,12 @@ class Studio:
             and (not able.models or request.model is None or request.model in able.models)
         )
 
-    def adapters(self) -> list[dict[str, str]]:
-        """The adapters that a request may name, with their trigger words."""
-        return [{"name": name, "trigger": trigger_of(path)} for name, path in sorted(self.adapter_files().items())]
+    def adapters(self) -> list[dict[str, Any]]:
+        """The adapters that a request may name, with their trigger words and those that their training suggests."""
+        return [
+            {"name": name, "trigger": trigger_of(path), "suggested": suggested_words(path)}
+            for name, path in sorted(self.adapter_files().items())
+        ]
 
     def adapter_files(self) -> dict[str, Path]:
         """Name to file of the adapters that a request may name."""
@@ -295,7 +298,7 @@ class Studio:
         preset = self.presets.get(request.preset or otherwise)
         chosen: dict[str, object] = {}
         if native and preset.family and request.model is None and family and family != preset.family:
-            fitting = next((name for name, kind in known.items() if kind == preset.family), None)
+            fitting = _fitting(preset, known)
             if fitting is None:
                 wanted = FACTS[preset.family].title if preset.family in FACTS else preset.family
                 raise NotFound(
@@ -350,6 +353,14 @@ class Studio:
         return [path for path in (native.adapters_dir, shipped_adapters(), *lora_folders(native)) if path]
 
 
+def _fitting(preset: Preset, known: Mapping[str, str]) -> str | None:
+    """The first checkpoint of a preset's family, one that is made to change pictures where the preset does."""
+    names = [name for name, family in known.items() if family == preset.family]
+    if preset.references_as in ("context", "stitched"):
+        names.sort(key=lambda name: not edits_pictures(name, preset.family))
+    return next(iter(names), None)
+
+
 def presets_of(settings: Settings) -> Presets:
     """The presets as these settings have them."""
     generation = settings.generation
@@ -400,7 +411,31 @@ def _native(settings: Settings) -> Backend:
     return NativeBackend(settings.native)
 
 
-_BUILT_IN: dict[str, BackendFactory] = {"native": _native, "fake": lambda settings: FakeBackend()}
+def _comfyui(settings: Settings) -> Backend:
+    from limner.backends.comfyui import ComfyUIBackend
+
+    return ComfyUIBackend(settings.comfyui)
+
+
+def _openai(settings: Settings) -> Backend:
+    from limner.backends.openai_images import OpenAIBackend
+
+    return OpenAIBackend(settings.openai)
+
+
+def _runpod(settings: Settings) -> Backend:
+    from limner.backends.runpod import RunpodBackend
+
+    return RunpodBackend(settings.runpod)
+
+
+_BUILT_IN: dict[str, BackendFactory] = {
+    "native": _native,
+    "fake": lambda settings: FakeBackend(),
+    "comfyui": _comfyui,
+    "openai": _openai,
+    "runpod": _runpod,
+}
 
 
 def _make(name: str, settings: Settings) -> Backend:

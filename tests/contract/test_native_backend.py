@@ -102,5 +102,6 @@ def ink(folder: Path, into: int = 32) -> Path:
 
 def adapted(file: Path, **fields: Any) -> Order:
     """An order with that adapter."""
-    wanted = order(**{"adapters": [{"name": "ink"}]} | fields)
+    given: dict[str, Any] = {"adapters": [{"name": "ink"}]} | fields
+    wanted = order(**given)
     return replace(wanted, adapter_files=(str(file),))

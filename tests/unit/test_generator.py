@@ -114,8 +114,9 @@ def test_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_backend_lists_the_known_ones() -> None:
-    with pytest.raises(NotFound, match=r"There is no backend `comfyui`\. Choose one of: fake, native\."):
-        create_image_generator("comfyui", url="http://localhost")
+    known = "comfyui, fake, native, openai, runpod"
+    with pytest.raises(NotFound, match=rf"There is no backend `comfy`\. Choose one of: {known}\."):
+        create_image_generator("comfy", url="http://localhost")
 
 
 def test_names_in_wide_use_become_settings_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,8 +230,8 @@ async def test_requests_run_at_the_same_time(tmp_path: Path) -> None:
 
 async def test_an_unknown_backend_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
-        await _studio(tmp_path).generate(_request(backend="comfyui"))
-    assert caught.value.message == "There is no backend `comfyui`. Choose one of: fake, native."
+        await _studio(tmp_path).generate(_request(backend="comfy"))
+    assert caught.value.message == "There is no backend `comfy`. Choose one of: comfyui, fake, native, openai, runpod."
 
 
 async def test_a_backend_is_found_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ async def test_a_backend_is_found_by_entry_point(tmp_path: Path, monkeypatch: py
         return [point] if query.get("name", "mine") == "mine" else []
 
     monkeypatch.setattr(studio_module, "entry_points", found)
-    assert backend_names() == ["fake", "mine", "native"]
+    assert backend_names() == ["comfyui", "fake", "mine", "native", "openai", "runpod"]
     assert _studio(tmp_path).capabilities("mine").models == ("from-entry-point",)
 
 

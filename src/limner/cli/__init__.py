@@ -15,7 +15,19 @@ from limner.cli.application import Application
 from limner.cli.exit_codes import INTERRUPTED, exit_code_of
 from limner.errors import LimnerError
 
-COMMANDS = ("generate", "serve", "worker", "jobs", "inspect", "models", "presets", "doctor")
+COMMANDS = (
+    "generate",
+    "serve",
+    "worker",
+    "runpod",
+    "jobs",
+    "inspect",
+    "workflow",
+    "models",
+    "loras",
+    "presets",
+    "doctor",
+)
 
 
 class Commands(click.Group):

@@ -41,8 +41,8 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
     limner serve
     limner serve --port 0 --device cpu --workers 2
     """
+    from limner.addresses import is_loopback
     from limner.errors import ConfigError
-    from limner.server.addresses import is_loopback
 
     application: Application = ctx.obj
     server = {"host": flags["host"], "port": flags["port"], "workers": flags["workers"], "open": flags["open_to_all"]}

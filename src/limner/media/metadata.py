@@ -90,7 +90,7 @@ def inspect_picture(path: str | Path) -> Recipe | ForeignRecipe:
     with opened(path) as image:
         try:
             ours, theirs = _texts(image)
-            graph, size = None if ours or theirs else _graph(image), image.size
+            graph, size = None if ours or theirs else graph_of(image), image.size
         except (OSError, SyntaxError, ValueError, struct.error) as error:
             raise InvalidRequest(
                 f"What picture `{path}` says of itself is damaged ({error}). Choose another picture.", path=str(path)
@@ -135,7 +135,7 @@ def _texts(image: Image.Image) -> tuple[str | None, str | None]:
     return _ours_in_xmp(image), _user_comment(image)
 
 
-def _graph(image: Image.Image) -> str | None:
+def graph_of(image: Image.Image) -> str | None:
     """What ComfyUI writes: a chunk of a PNG, the tag `Model` of a WebP or JPEG."""
     if image.format == "PNG":
         told: object = image.info.get("prompt")

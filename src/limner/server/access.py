@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from limner.addresses import is_loopback
 from limner.errors import Refused
-from limner.server.addresses import is_loopback
 from limner.server.problems import of_error
 
 

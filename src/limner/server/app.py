@@ -18,7 +18,7 @@ from limner.server.chores import keep_house
 from limner.server.feed import Feed
 from limner.server.limits import MAX_JSON_BYTES, Limits
 from limner.server.links import Links, link_key
-from limner.server.routes import catalog, images, jobs, models, operations, seeds
+from limner.server.routes import catalog, images, jobs, models, operations, seeds, workflows
 from limner.server.state import State
 from limner.server.studio import StudioPage
 from limner.server.supervisor import WORKER_COMMAND, Supervisor
@@ -28,7 +28,7 @@ from limner.service import REMOTE_LANE, Service
 DESCRIPTION = "Pictures from text. Submit a job, follow its events, fetch its pictures."
 EXPOSED = ("Location", "Retry-After", "ETag", "Content-Disposition")
 
-ROUTERS = tuple(module.router for module in (jobs, images, catalog, models, operations, seeds))
+ROUTERS = tuple(module.router for module in (jobs, images, catalog, models, operations, seeds, workflows))
 STOP_S = 1.0
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
 import json
 import logging
 import secrets
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +24,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
 
+from limner.addresses import Resolve, is_public, resolved
 from limner.errors import DatabaseError, InvalidRequest
 from limner.jobs.database import Database
 from limner.jobs.tables import NOW, deliveries
@@ -43,9 +42,6 @@ AT_A_TIME = 16
 
 log = logging.getLogger("limner.server")
 
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""The addresses of a name. Raises `OSError`."""
-
 
 class Undeliverable(Exception):
     """Trying again would not help."""
@@ -59,26 +55,6 @@ class Delivery:
     url: str
     payload: str
     tries: int
-
-
-async def resolved(name: str, port: int) -> list[str]:
-    """The addresses of a name as this machine knows them."""
-    found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is one of the internet's: not this machine, its networks, or a way round into them."""
-    found = ipaddress.ip_address(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo or (None, None))[1]
-        if found in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-        if found.is_site_local:
-            return False
-    return found.is_global and not found.is_multicast and not found.is_reserved
 
 
 def check_url(url: str, allow_private: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,16 +14,6 @@ import limner.studio
 from limner.config import Settings
 from tests.support.records import gradient
 from tests.unit.cli.conftest import Terminal
-
-
-@dataclass
-class Entry:
-    name: str
-    family: str
-    path: Path
-    size_bytes: int
-    problem: str = ""
-    builtin: bool = False
 
 
 @pytest.fixture
@@ -42,16 +31,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }
     module = ModuleType("limner.backends.native")
 
-    def list_checkpoints(settings: object) -> list[Entry]:
-        return [
-            Entry("sketchbook", "zimage", Path("/s"), 20 * 2**20, builtin=True),
-            Entry("broken", "", Path("/b"), 0, problem="`/b` is truncated. Fetch it again."),
-        ]
-
     def device_report(settings: object) -> dict[str, Any]:
         return report
 
-    vars(module).update(list_checkpoints=list_checkpoints, device_report=device_report)
+    vars(module).update(BUILTIN_DIR=Path("nowhere"), device_report=device_report)
     monkeypatch.setitem(sys.modules, "limner.backends.native", module)
     monkeypatch.setattr(limner.studio, "missing_packages", list[str])
     return report
@@ -132,22 +115,6 @@ def test_models_of_another_backend_are_its_names(terminal: Terminal) -> None:
     assert [(model["name"], model["default"]) for model in terminal.json["models"]] == [("fake", True)]
 
 
-def test_models_lists_checkpoints_and_adapters(terminal: Terminal, engine: dict[str, Any]) -> None:
-    Path("home/adapters").mkdir(parents=True)
-    Path("home/adapters/pen.safetensors").write_bytes(b"")
-    terminal.backend.name = "native"
-    terminal.run("models")
-    lines = [re.sub(r"  +", "  ", line.strip()) for line in terminal.out.splitlines()]
-    assert lines[:3] == [
-        "checkpoint  family  size  where",
-        "sketchbook (default)  zimage  20.0 MB  built in",
-        "broken  `/b` is truncated. Fetch it again.",
-    ]
-    assert lines[3:5] == ["", "adapter  where"]
-    assert any(re.fullmatch(r"pen\s+FOLDER/home/adapters/pen\.safetensors", line) for line in lines[5:])
-    assert terminal.err == "Checkpoints go into FOLDER/home/models, adapters into FOLDER/home/adapters.\n"
-
-
 def test_presets_tells_where_each_comes_from(terminal: Terminal) -> None:
     folder = Path("home/presets")
     folder.mkdir(parents=True)
@@ -201,7 +168,7 @@ def test_doctor_reports_the_machine(terminal: Terminal, engine: dict[str, Any]) 
         "platform      …\n"
         "home          FOLDER/home\n"
         "backend       native\n"
-        "backends      fake, native\n"
+        "backends      comfyui, fake, native, openai, runpod\n"
         "device        cpu\n"
         "device name   A processor\n"
         "precision     transformer float32, vae bfloat16\n"
@@ -246,7 +213,7 @@ def test_doctor_names_a_backend_and_a_preset_that_are_not_there(terminal: Termin
     terminal.run("doctor", "--json", LIMNER_BACKEND="comfy", LIMNER_GENERATION__PRESET="gone")
     assert terminal.code == 1
     assert terminal.json["problems"] == [
-        "There is no backend `comfy`. Choose one of: fake, native.",
+        "There is no backend `comfy`. Choose one of: comfyui, fake, native, openai, runpod.",
         "There is no preset `gone`. Choose one of: anime, flux-portrait, generic, "
         "kontext-edit, progressive, sd15, sdxl, single, sketch.",
     ]
@@ -255,12 +222,10 @@ def test_doctor_names_a_backend_and_a_preset_that_are_not_there(terminal: Termin
 def test_the_lists_say_when_the_default_is_not_among_them(terminal: Terminal, engine: dict[str, Any]) -> None:
     terminal.backend.name = "native"
     terminal.run("models", LIMNER_NATIVE__MODEL="gone")
-    assert terminal.err.startswith(
-        "warning: Checkpoint `gone`, which the settings name, is not here. Correct it or add it.\n"
-    )
+    assert "warning: Checkpoint `gone`, which the settings name, is not here. Correct it or add it.\n" in terminal.err
     Path("folder").mkdir()
     terminal.run("models", LIMNER_NATIVE__MODEL_PATH="folder")
-    assert terminal.err.startswith("Requests that name no checkpoint use folder.\n")
+    assert "Requests that name no checkpoint use folder.\n" in terminal.err
     terminal.run("presets", LIMNER_GENERATION__PRESET="gone")
     assert terminal.err.startswith("warning: Preset `gone`, which the settings name, is not here. ")
 

@@ -89,7 +89,7 @@ BAD_VALUES: list[tuple[dict[str, Any], str]] = [
     ({"webhook": "ftp://example.com"}, "`webhook`"),
     ({"webhook": "http://127.0.0.1:9/hook"}, "which is not public"),
     ({"webhook": "http://[::ffff:10.0.0.1]/hook"}, "which is not public"),
-    ({"backend": "none-such"}, "There is no backend `none-such`. Choose one of: fake"),
+    ({"backend": "none-such"}, "There is no backend `none-such`. Choose one of: comfyui, fake"),
     ({"priority": 1000}, "`priority` is 1000. Give at most 100."),
 ]
 
@@ -137,6 +137,13 @@ async def test_a_long_prompt_in_any_script_is_taken(database_url: str, tmp_path:
         job = await posted(client, prompt=prompt)
         found = (await client.get(f"/api/jobs/{job['id']}")).json()
         assert found["request"]["prompt"] == prompt
+
+
+@pytest.mark.usefixtures("worker")
+async def test_missing_texts_are_empty_ones(client: httpx.AsyncClient, backend: FakeBackend) -> None:
+    job = await posted(client, wait=30, prompt=None, negative_prompt=None)
+    assert (job["status"], len(job["pictures"])) == ("completed", 1)
+    assert (backend.orders[0].plans[0].prompt, backend.orders[0].plans[0].negative_prompt) == ("", "")
 
 
 async def test_pages_go_through_all_jobs(database_url: str, tmp_path: Path) -> None:

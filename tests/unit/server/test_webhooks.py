@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import update
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from limner.addresses import is_public, resolved
 from limner.config import load_settings
 from limner.errors import ConfigError, InvalidRequest
 from limner.jobs.database import Database
@@ -20,7 +21,7 @@ from limner.jobs.store import JobStore
 from limner.jobs.tables import NOW, deliveries
 from limner.server.app import build
 from limner.server.links import Links
-from limner.server.webhooks import PAUSES_S, Webhooks, base_url, check_url, is_public, resolved, webhook_secret
+from limner.server.webhooks import PAUSES_S, Webhooks, base_url, check_url, webhook_secret
 from tests.support.jobs import new_job, until
 from tests.support.services import client_of, fake_service, settings_for, worker_of
 

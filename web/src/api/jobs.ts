@@ -86,25 +86,24 @@ function randomKey(): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** Headers of a call that makes a job: the key makes that a repeated attempt of the call is the same job. */
+export const once = () => ({ "idempotency-key": randomKey() });
+
+/** Shows a job at once wherever jobs are listed; the lists that are fetched then say the same. */
+export function announce(client: QueryClient, job: Job): void {
+  remember(job.id);
+  client.setQueryData(jobKeys.one(job.id), job);
+  for (const key of [jobKeys.recent, jobKeys.active])
+    client.setQueryData<Job[]>(key, (known) => known && [job, ...known.filter(({ id }) => id !== job.id)]);
+  void client.invalidateQueries({ queryKey: jobKeys.all });
+}
+
 export function useSubmitJob() {
   const client = useQueryClient();
   return useMutation({
-    mutationFn: (body: Partial<JobBody>) => {
-      // The key makes that a repeated attempt of this call is the same job.
-      const header = { "idempotency-key": randomKey() };
-      return answer(api.POST("/api/jobs", { body: body as JobBody, params: { header } }));
-    },
-    onSuccess: (job) => {
-      remember(job.id);
-      client.setQueryData(jobKeys.one(job.id), job);
-      // It is seen at once; the lists that are fetched then say the same.
-      for (const key of [jobKeys.recent, jobKeys.active])
-        client.setQueryData<Job[]>(
-          key,
-          (known) => known && [job, ...known.filter(({ id }) => id !== job.id)],
-        );
-      void client.invalidateQueries({ queryKey: jobKeys.all });
-    },
+    mutationFn: (body: Partial<JobBody>) =>
+      answer(api.POST("/api/jobs", { body: body as JobBody, params: { header: once() } })),
+    onSuccess: (job) => announce(client, job),
   });
 }
 

@@ -8,20 +8,34 @@ import { useForm } from "./form";
 import { useInspect } from "./recipe";
 import classes from "./recipe.module.css";
 import { useReference } from "./reference/picking";
+import { workflowIn } from "./workflow/embedded";
+import { useWorkflow } from "./workflow/opened";
 
 /** What a dropped picture tells of how it was made, and what can be done with it. */
 export function RecipeDialog({ file, onClose }: { file: File; onClose: () => void }) {
-  const { t } = useTranslation(["create", "common"]);
+  const { t } = useTranslation(["create", "workflow", "common"]);
   const navigate = useNavigate();
   const { mutate, data, error, isPending } = useInspect();
   const { send, isSending } = useReference();
   const [url, setUrl] = useState("");
+  const [workflow, setWorkflow] = useState<string>();
 
   useEffect(() => mutate(file), [mutate, file]);
   useEffect(() => {
     const made = URL.createObjectURL(file);
     setUrl(made);
     return () => URL.revokeObjectURL(made);
+  }, [file]);
+
+  useEffect(() => {
+    let isWanted = true;
+    workflowIn(file).then(
+      (found) => isWanted && setWorkflow(found),
+      () => {}, // it cannot be read; what the server says of it is told
+    );
+    return () => {
+      isWanted = false;
+    };
   }, [file]);
 
   const request = data?.request;
@@ -37,6 +51,10 @@ export function RecipeDialog({ file, onClose }: { file: File; onClose: () => voi
   };
   const refer = async () => {
     if (await send(file)) await finish(t("recipe.referred"));
+  };
+  const run = (json: string) => {
+    onClose();
+    useWorkflow.getState().open(new File([json], file.name || "workflow.json", { type: "application/json" }));
   };
   const facts = request
     ? [
@@ -86,6 +104,11 @@ export function RecipeDialog({ file, onClose }: { file: File; onClose: () => voi
           )}
           <div className={classes.buttons}>
             {request && <Button onClick={use}>{t("recipe.use")}</Button>}
+            {workflow !== undefined && (
+              <Button variant="default" onClick={() => run(workflow)}>
+                {t("workflow:run")}
+              </Button>
+            )}
             <Button variant={request ? "default" : "filled"} loading={isSending} onClick={() => void refer()}>
               {t("recipe.refer")}
             </Button>

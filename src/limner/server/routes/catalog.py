@@ -111,6 +111,7 @@ class AdapterView(View):
 
     name: str = Field(description="what a request's `adapters` name it by")
     trigger: str = Field(description="words that are put in front of the prompt; may be empty")
+    suggested: tuple[str, ...] = Field(description="words that its training used most; none is put anywhere by itself")
     fits: dict[str, AdapterFit] = Field(description="by checkpoint; empty while no worker has looked at the file")
     fit: AdapterFit | None = Field(
         default=None, description="how it fits the checkpoint of `?model=`; null without that, and while nobody knows"

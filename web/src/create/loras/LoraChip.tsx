@@ -29,11 +29,10 @@ export function LoraChip(props: {
   const { t } = useTranslation("create");
   const { choice, adapter } = props;
   const { name, weight } = choice;
-  const prompt = useForm((state) => state.form.prompt);
   const change = (changes: Parameters<ReturnType<typeof useForm.getState>["set"]>[0]) =>
     useForm.getState().set(changes);
   const trigger = adapter?.trigger ?? "";
-  const isSaid = hasTrigger(prompt, trigger);
+  const offered = [trigger, ...(adapter?.suggested ?? [])].filter((words) => words !== "");
   const trouble = props.isGone
     ? t("lora.gone")
     : props.cannot
@@ -85,20 +84,12 @@ export function LoraChip(props: {
                 {trouble}
               </Text>
             )}
-            {trigger && (
-              <Button
-                variant={isSaid ? "light" : "default"}
-                size="xs"
-                leftSection={
-                  isSaid ? <IconCheck size={15} aria-hidden /> : <IconPlus size={15} aria-hidden />
-                }
-                aria-pressed={isSaid}
-                onClick={() =>
-                  change({ prompt: isSaid ? withoutTrigger(prompt, trigger) : withTrigger(prompt, trigger) })
-                }
-              >
-                {t(isSaid ? "lora.triggerIn" : "lora.triggerOut", { trigger })}
-              </Button>
+            {offered.length > 0 && (
+              <Group gap={6}>
+                {offered.map((words) => (
+                  <Words key={words} words={words} />
+                ))}
+              </Group>
             )}
           </Stack>
         </Popover.Dropdown>
@@ -112,5 +103,24 @@ export function LoraChip(props: {
         <IconX size={15} stroke={1.8} />
       </ActionIcon>
     </span>
+  );
+}
+
+/** One press puts the words into the prompt, the next takes them out. */
+function Words({ words }: { words: string }) {
+  const { t } = useTranslation("create");
+  const prompt = useForm((state) => state.form.prompt);
+  const isSaid = hasTrigger(prompt, words);
+  const turned = isSaid ? withoutTrigger(prompt, words) : withTrigger(prompt, words);
+  return (
+    <Button
+      variant={isSaid ? "light" : "default"}
+      size="xs"
+      leftSection={isSaid ? <IconCheck size={15} aria-hidden /> : <IconPlus size={15} aria-hidden />}
+      aria-pressed={isSaid}
+      onClick={() => useForm.getState().set({ prompt: turned })}
+    >
+      {t(isSaid ? "lora.triggerIn" : "lora.triggerOut", { trigger: words })}
+    </Button>
   );
 }

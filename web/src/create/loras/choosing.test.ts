@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { chosen, dropped, weighted } from "./choosing";
 
-const ink = { name: "ink", trigger: "ink style", fits: {}, fit: null };
+const ink = { name: "ink", trigger: "ink style", suggested: [], fits: {}, fit: null };
 
 test("a LoRA comes with its trigger words and goes with them", () => {
   const form = chosen({ adapters: [], prompt: "a cat" }, ink);

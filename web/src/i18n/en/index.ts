@@ -5,5 +5,6 @@ import { help } from "./help";
 import { library } from "./library";
 import { queue } from "./queue";
 import { settings } from "./settings";
+import { workflow } from "./workflow";
 
-export const en = { common, create, gallery, help, library, queue, settings };
+export const en = { common, create, gallery, help, library, queue, settings, workflow };

@@ -7,5 +7,6 @@ import { help } from "./help";
 import { library } from "./library";
 import { queue } from "./queue";
 import { settings } from "./settings";
+import { workflow } from "./workflow";
 
-export const zh: Same<Words> = { common, create, gallery, help, library, queue, settings };
+export const zh: Same<Words> = { common, create, gallery, help, library, queue, settings, workflow };
