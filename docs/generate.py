@@ -19,7 +19,16 @@ from pydantic import BaseModel
 
 from limner.cli import COMMANDS
 from limner.cli import exit_codes as codes
-from limner.config import ALIASES, CONFIG_VARIABLE, LOG_VARIABLE, REMOTE_VARIABLE, UNSUPPORTED, describe, load_settings
+from limner.config import (
+    ALIASES,
+    CONFIG_VARIABLE,
+    LOG_VARIABLE,
+    REMOTE_VARIABLE,
+    SWITCHES,
+    UNSUPPORTED,
+    describe,
+    load_settings,
+)
 from limner.errors import LimnerError
 from limner.server.app import build
 from limner.server.problems import status_of
@@ -109,6 +118,8 @@ def _settings() -> Iterator[str]:
         yield f"| `{alias}` | `{name}` |"
     yield "| `generation.progressive` | `generation.preset`: `progressive` where true, `single` where false |"
     yield "| `generation.stageN.num_inference_steps`, `….guidance_scale` | `generation.stageN.steps`, `….cfg` |"
+    for switch, (name, value) in SWITCHES.items():
+        yield f"| `{switch}` | `{name}`: `{_plain(value)}` where true |"
     yield "\n## Switches of other programs\n"
     yield "Accepted with the value that describes what limner does; any other value is refused at the start.\n"
     yield "| name | value | why |\n|---|---|---|"

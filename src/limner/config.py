@@ -80,14 +80,15 @@ UNSUPPORTED: dict[str, tuple[bool, str]] = {
         True,
         "Adapters stay in memory while the engine runs, and this cannot be turned off",
     ),
-    "performance.enable_model_cpu_offload": (
-        False,
-        "The engine keeps the whole checkpoint on one device",
-    ),
     "performance.enable_vae_slicing": (False, "The engine decides by itself how it decodes several pictures"),
-    "performance.enable_vae_tiling": (False, "The engine decodes large pictures in tiles by itself"),
 }
 """Switches of other programs: the one value that describes what limner does, and why the other cannot be had."""
+
+SWITCHES: dict[str, tuple[str, object]] = {
+    "performance.enable_model_cpu_offload": ("native.offload", "model"),
+    "performance.enable_vae_tiling": ("native.vae_tiling", True),
+}
+"""Switches of other programs: the setting, and its value where they are on; where they are off limner decides."""
 
 
 class _Group(BaseModel):
@@ -498,6 +499,10 @@ def _canonical(layer: _Layer) -> Tree:
             alias = f"generation.stage{number}.{name}"
             if (value := _taken(tree, alias)) is not None:
                 _put(tree, ("generation", f"stage{number}", ours), value, f"`{alias}` ({layer.source})")
+    for switch, (setting, value_when_on) in SWITCHES.items():
+        where = layer.said(tuple(switch.split(".")))
+        if (value := _taken(tree, switch)) is not None and _truth(value, switch, where):
+            _put(tree, tuple(setting.split(".")), value_when_on, f"`{switch}` ({where})")
     for switch, (only, reason) in UNSUPPORTED.items():
         where = layer.said(tuple(switch.split(".")))
         if (value := _taken(tree, switch)) is not None and _truth(value, switch, where) != only:

@@ -78,7 +78,7 @@ async def paint(names: Sequence[str], make: MakeOrder, count: int) -> AsyncGener
                         case _:
                             yield event
         except PASSED_ON as error:
-            if following is None and not tally.painted:
+            if following is None and not tally.painted and not tally.told:
                 raise
             reason = error.message
             tally.failures |= {

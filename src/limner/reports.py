@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from limner.backends.native import NativeBackend
+from limner.backends.settings import NativeSettings
 from limner.config import Settings
 from limner.domain import AdapterOutcome
 from limner.errors import LimnerError
@@ -82,8 +84,10 @@ class WorkerReport:
             for name, outcomes in judged.items()
         ]
         for model in self._models:
-            if not model["problem"] and model["size_bytes"] <= HASHED_AT_ONCE_BYTES:
-                model["sha256"] = native.checkpoint_sha256(settings, model["name"])
+            if not model["problem"]:
+                model["marks"] = _fingerprint(catalogue.find(model["name"]).parts, settings)
+                if model["size_bytes"] <= HASHED_AT_ONCE_BYTES:
+                    model["sha256"] = native.checkpoint_sha256(settings, model["name"])
         self._seen = seen
 
     def __call__(self) -> dict[str, Any]:
@@ -109,6 +113,13 @@ class WorkerReport:
 
         held = resident_bytes() | native.device_memory_bytes(self._settings.native)
         return {f"memory_{kind}_bytes": float(size) for kind, size in held.items()}
+
+
+def _fingerprint(parts: Mapping[str, Path], settings: NativeSettings) -> str:
+    """Changes when a part of a checkpoint does, or what it is computed in: then its pictures are others."""
+    found = {name: _marks([path, *_files_below(path)]) for name, path in parts.items()}
+    wished = [settings.device, settings.dtype, settings.transformer_dtype, settings.text_encoder_dtype]
+    return hashlib.sha256(repr([sorted(found.items()), *wished, settings.vae_dtype]).encode()).hexdigest()
 
 
 def _fit(outcome: AdapterOutcome) -> dict[str, Any]:

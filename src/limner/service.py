@@ -111,7 +111,7 @@ class Service:
             lane=NATIVE_LANE if NATIVE in await self._backends(resolved) else REMOTE_LANE,
             fingerprint=fingerprint,
             recipe_keys=keys,
-            model=resolved.model or self.settings.native.model,
+            model=resolved.model or self.studio.default_model,
             priority=priority,
             max_attempts=self.settings.jobs.max_attempts,
             idempotency_key=idempotency_key,
@@ -171,14 +171,16 @@ class Service:
         self, request: GenerationRequest, resolved: GenerationRequest, plans: tuple[Plan, ...]
     ) -> list[str | None]:
         """What two pictures share exactly when they are the same; None while the checkpoint's hash is not known."""
-        model = resolved.model or self.settings.native.model
-        sha256 = (await self._checkpoint_hashes()).get(model)
-        if not sha256 or (self.settings.native.model_path and not resolved.model):
+        model = resolved.model or self.studio.default_model
+        known = next(
+            (entry for entry in await self._reported() if entry["name"] == model and entry.get("sha256")), None
+        )
+        files = await asyncio.to_thread(self.studio.adapter_files) if resolved.adapters else {}
+        if known is None or any(adapter.name not in files for adapter in resolved.adapters):
             return [None] * len(plans)
-        files = self.studio.adapter_files() if resolved.adapters else {}
         shared: dict[str, Any] = {
             "limner": version("limner"),
-            "checkpoint": sha256,
+            "checkpoint": [known["sha256"], known.get("marks", "")],
             "backend": [resolved.backend, *resolved.fallback],
             "adapters": [
                 adapter.model_dump(mode="json") | {"file": _mark(files[adapter.name])} for adapter in resolved.adapters
@@ -193,10 +195,6 @@ class Service:
     async def living_workers(self) -> list[WorkerRecord]:
         """The workers that have given a sign of life lately; the newest first."""
         return await self.workers.list(max(ALIVE_S, self.settings.jobs.lease_s))
-
-    async def _checkpoint_hashes(self) -> dict[str, str]:
-        """SHA-256 by name, as living workers report."""
-        return {entry["name"]: entry["sha256"] for entry in await self._reported() if entry.get("sha256")}
 
     async def _families(self) -> dict[str, str] | None:
         """Family by checkpoint, as living workers report; None while none has."""

@@ -239,6 +239,17 @@ class Studio:
         """Name to file of the adapters that a request may name."""
         return list_adapters(self._adapter_folders())
 
+    @property
+    def default_model(self) -> str:
+        """The checkpoint of the native engine for requests that name none: a name or a path."""
+        native = self.settings.native
+        return str(native.model_path) if native.model_path else native.model
+
+    def _family_of(self, model: str) -> str | None:
+        from limner.backends.native import family_of
+
+        return family_of(self.settings.native, model)
+
     def families(self) -> dict[str, str]:
         """The family of every sound checkpoint of the native engine on this machine, by name; needs no torch."""
         from limner.backends.native import list_checkpoints
@@ -288,12 +299,13 @@ class Studio:
         self, request: GenerationRequest, families: Mapping[str, str] | None
     ) -> tuple[GenerationRequest, Preset, str | None]:
         """The request with what its preset says for it, that preset, and the family where it is known."""
-        native = request.backend == "native" and self._only is None
+        native = request.backend in (NATIVE, AUTO) and self._only is None
         known = families if families is not None else self.families() if native else {}
-        family = known.get(request.model or self.settings.native.model) if native else None
+        model = request.model or self.default_model
+        family = known.get(model) or self._family_of(model) if native else None
         if request.stages:
             return request, Preset(name="stages", stages=request.stages), family
-        edits = bool(request.references) and edits_pictures(request.model or self.settings.native.model, family)
+        edits = bool(request.references) and not request.mask and edits_pictures(model, family)
         otherwise = EDITING_PRESET if edits and request.references_as != "start" else self.presets.default_for(family)
         preset = self.presets.get(request.preset or otherwise)
         chosen: dict[str, object] = {}

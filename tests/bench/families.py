@@ -117,10 +117,15 @@ def _compared(
         )
         told = f"small {what}, one picture {size[0]}x{size[1]}, {STEPS} steps, of diffusers' time"
         results.append(Measurement(told, ours_s / theirs_s, "x", 1.0, ours_s, theirs_s))
+
+    def one_after_another() -> None:
+        for seed, prompt in enumerate(PROMPTS):
+            theirs(prompt, seed, SMALL)
+
     together_s, each_s = turns(
         rounds,
         lambda: _paint([ours(prompt, seed, SMALL) for seed, prompt in enumerate(PROMPTS)]),
-        lambda: [theirs(prompt, seed, SMALL) for seed, prompt in enumerate(PROMPTS)],
+        one_after_another,
     )
     told = f"small {what}, eight pictures {SMALL[0]}x{SMALL[1]} together, of diffusers' time one after another"
     return [*results, Measurement(told, together_s / each_s, "x", 0.75, together_s, each_s)]

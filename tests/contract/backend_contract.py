@@ -67,6 +67,13 @@ class Trouble:
     retryable: bool
 
 
+TESTS_OF = {
+    "references": "test_a_reference_picture_changes_the_result",
+    "masks": "test_a_mask_keeps_what_is_black_and_white_is_painted_as_without_it",
+    "trouble": "test_a_failure_is_told_for_each_picture_with_its_code_and_whether_to_try_again",
+}
+
+
 class BackendContract:
     """The suite.
 
@@ -74,11 +81,18 @@ class BackendContract:
         tolerance: how far two pictures of one plan may differ in any byte when batched differently.
         remote: whether another program paints, of which not everything is known that a recipe has room for.
         stages: whether it is told when stages begin and end.
+        lacks: what it says that it cannot do: `references`, `masks`; and `trouble`, where none can be made.
     """
 
     tolerance = 1
     remote = False
     stages = True
+    lacks: frozenset[str] = frozenset()
+
+    def __init_subclass__(cls) -> None:
+        """What a backend lacks is asked of its capabilities, and the tests of that are not its own."""
+        for thing in cls.lacks:
+            setattr(cls, TESTS_OF[thing], None)
 
     async def test_the_last_event_is_done_and_there_is_only_one(self, backend: Backend) -> None:
         events = await run(backend, order(count=2))
@@ -190,8 +204,6 @@ class BackendContract:
         assert "info" in [event.type for event in events]
 
     async def test_a_reference_picture_changes_the_result(self, backend: Backend) -> None:
-        if not backend.capabilities().references:
-            pytest.skip("it starts from nothing")
         fields: dict[str, Any] = {"references": [{"path": "any.png"}], "denoise": 0.5}
         red = Image.new("RGB", (64, 64), "red")
         blue = Image.new("RGB", (64, 64), "blue")
@@ -199,8 +211,6 @@ class BackendContract:
         assert pictures[0] != pictures[1]
 
     async def test_a_mask_keeps_what_is_black_and_white_is_painted_as_without_it(self, backend: Backend) -> None:
-        if not backend.capabilities().masks:
-            pytest.skip("it paints whole pictures only")
         fields: dict[str, Any] = {"references": [{"path": "any.png"}], "denoise": 0.5}
         reference = gradient(64, 64)
         plain = images(await run(backend, order(reference, **fields)))[0].rgb
@@ -218,7 +228,7 @@ class BackendContract:
     @pytest.fixture
     def trouble(self) -> Trouble:
         """Give it a value for each way in which pictures can fail: failures, time-outs, the end of a server."""
-        pytest.skip("it has no trouble to show")
+        raise NotImplementedError
 
     async def test_a_failure_is_told_for_each_picture_with_its_code_and_whether_to_try_again(
         self, trouble: Trouble
@@ -237,6 +247,7 @@ class BackendContract:
         assert able.models
         assert "euler" in able.samplers
         assert "simple" in able.schedules
+        assert (able.references, able.masks) == ("references" not in self.lacks, "masks" not in self.lacks)
 
     async def test_closing_twice_is_harmless(self, backend: Backend) -> None:
         await backend.aclose()

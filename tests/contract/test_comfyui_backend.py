@@ -34,6 +34,7 @@ async def address() -> AsyncGenerator[str]:
 class TestComfyUIBackend(BackendContract):
     remote = True
     tolerance = 2 if REAL else 0
+    lacks = frozenset({"trouble"} if REAL else ())
 
     @pytest.fixture
     async def backend(self, address: str) -> AsyncGenerator[Backend, None]:
@@ -44,8 +45,6 @@ class TestComfyUIBackend(BackendContract):
 
     @pytest.fixture(params=["node", "memory", "slow", "gone"])
     async def trouble(self, request: pytest.FixtureRequest) -> AsyncGenerator[Trouble]:
-        if REAL:
-            pytest.skip("a real server is left in peace")
         server, code, retryable = {
             "node": (ComfyUIServer(fails="VAEDecode"), "rejected", False),
             "memory": (ComfyUIServer(fails="VAEDecode", out_of_memory=True), "out_of_memory", True),

@@ -35,6 +35,7 @@ class TestPostcards(BackendContract):
     remote = True
     stages = False
     tolerance = 0
+    lacks = frozenset({"references", "masks", "trouble"})
 
     @pytest.fixture
     def backend(self, package: ModuleType, tmp_path: Path) -> Backend:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from limner.backends.settings import NativeSettings
 from limner.config import Settings, describe, load_settings
 from limner.errors import ConfigError
 
@@ -173,9 +174,7 @@ def test_parts_without_a_model_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("switch", "value", "only"),
     [
-        ("performance.enable_model_cpu_offload", "true", "false"),
         ("performance.enable_vae_slicing", "true", "false"),
-        ("performance.enable_vae_tiling", "true", "false"),
         ("lora.cache_models", "false", "true"),
     ],
 )
@@ -184,6 +183,17 @@ def test_a_switch_that_cannot_be_honoured_is_refused(tmp_path: Path, switch: str
     told = _refusal(tmp_path, f"[{group}]\n{name} = {value}")
     assert told.startswith(f"Setting `{switch}` (in FOLDER/limner.toml) cannot be {value}: ")
     assert told.endswith(f". Set it to {only} or remove it.")
+
+
+def test_switches_of_other_programs_become_settings(tmp_path: Path) -> None:
+    def native(told: str) -> NativeSettings:
+        (tmp_path / "limner.toml").write_text("[performance]\n" + told)
+        return load_settings(environ={}, folder=tmp_path).native
+
+    on = native("enable_model_cpu_offload = true\nenable_vae_tiling = true\n")
+    assert (on.offload, on.vae_tiling) == ("model", True)
+    off = native("enable_model_cpu_offload = false\nenable_vae_tiling = false\n")
+    assert (off.offload, off.vae_tiling) == ("auto", "auto")
 
 
 def test_a_setting_under_two_names_in_one_source_is_refused(tmp_path: Path) -> None:

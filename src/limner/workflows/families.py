@@ -64,6 +64,11 @@ def require_fitting(request: GenerationRequest, family: str | None) -> None:
             f"A picture starts from one reference picture; this request has {len(request.references)}. "
             "Give one, or set references_as to context for a checkpoint that can look at several (FLUX Kontext)."
         )
+    if looks and request.mask:
+        raise InvalidRequest(
+            "A mask belongs to the picture that is painted over, and this request only looks at its pictures. "
+            "Leave the mask out, or set references_as to start."
+        )
     facts = FACTS.get(family or "")
     if facts is None:
         return
