@@ -19,7 +19,7 @@ from torch import Tensor
 from limner.domain import Plan, Stage
 from limner.engine.adapters import Adapter, load_adapter
 from limner.engine.deltas import LowRank
-from limner.engine.engine import Broke, Engine, Painted, Painting
+from limner.engine.engine import Engine, Painting
 from limner.engine.families.flux import Flux, FluxFlow
 from limner.engine.families.flux_names import transformer_parts
 from limner.engine.families.port import AppliedAdapters, Row
@@ -29,6 +29,7 @@ from limner.engine.schedules import sigmas_for
 from limner.engine.tensor_files import open_tensors
 from limner.errors import InvalidRequest
 from tests.support.checkpoints import write
+from tests.support.painting import paint
 from tests.support.small_flux import SmallFlux, original_transformer, small_flux
 
 GENERATE = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -71,23 +72,6 @@ def painting(family: Flux = FAMILY, prompt: str = "a red boat", **fields: Any) -
     settings: dict[str, Any] = {"width": 64, "height": 64, "steps": 3, "sampler": "euler", "cfg": 1.0} | fields
     stage = Stage(**settings, schedule="simple", noise_seed=seed, stream_seed=seed + 1)
     return Painting(Plan(prompt=prompt, negative_prompt=negative, seed=seed, stages=(stage,)), family, **beside)
-
-
-def paint(engine: Engine, paintings: list[tuple[int, Painting]]) -> list[Painted]:
-    """The finished pictures; each painting is added before the step of its number."""
-    ids: dict[int, int] = {}
-    done: dict[int, Painted] = {}
-    for step in range(300):
-        for place, (when, each) in enumerate(paintings):
-            if when == step:
-                ids[engine.add(each)] = place
-        for happening in engine.step():
-            assert not isinstance(happening, Broke), happening.error.message
-            if isinstance(happening, Painted):
-                done[ids[happening.id]] = happening
-        if len(done) == len(paintings):
-            return [done[place] for place in range(len(paintings))]
-    raise AssertionError("the engine does not come to an end")
 
 
 def diffusers_latent(kind: Any, parts: SmallFlux, ours: Painting, tokens: int = 512, **given: Any) -> Tensor:

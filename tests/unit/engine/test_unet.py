@@ -19,7 +19,7 @@ from limner.domain import SAMPLERS, AdapterStatus, CacheSettings, Plan, Stage
 from limner.engine.adapter_targets import network_targets
 from limner.engine.adapters import Adapter, load_adapter
 from limner.engine.deltas import Delta, LowRank
-from limner.engine.engine import Broke, Engine, Painted, Painting
+from limner.engine.engine import Engine, Painting
 from limner.engine.families.port import AppliedAdapters, Row
 from limner.engine.families.unet import Unet
 from limner.engine.families.unet_weights import Prediction
@@ -28,6 +28,7 @@ from limner.engine.noise import Noise
 from limner.engine.pixels import tensor_of
 from limner.engine.schedules import sigmas_for
 from tests.support.checkpoints import write
+from tests.support.painting import paint
 from tests.support.records import gradient
 from tests.support.small_unet import SmallUnet, small_clip_tokenizer, small_unet
 
@@ -71,22 +72,6 @@ def adapter(name: str, seed: int, *paths: str, texts: bool = True) -> Adapter:
         for component in (encoders if texts else ())
     }
     return Adapter(f"a{seed}", str(seed), deltas, text_deltas)
-
-
-def paint(engine: Engine, paintings: list[tuple[int, Painting]]) -> list[Painted]:
-    ids: dict[int, int] = {}
-    painted: dict[int, Painted] = {}
-    for step in range(3000):
-        for place, (when, painting) in enumerate(paintings):
-            if when == step:
-                ids[engine.add(painting)] = place
-        for happening in engine.step():
-            assert not isinstance(happening, Broke), happening.error.message
-            if isinstance(happening, Painted):
-                painted[ids[happening.id]] = happening
-        if len(painted) == len(paintings):
-            return [painted[place] for place in range(len(paintings))]
-    raise AssertionError("the engine does not come to an end")
 
 
 def seeded(seed: int, *stages: Stage) -> tuple[Stage, ...]:

@@ -14,11 +14,12 @@ from torch import Tensor
 from limner.domain import SAMPLERS, CacheSettings, Plan, Stage
 from limner.engine.adapters import Adapter
 from limner.engine.deltas import Decomposed, LowRank
-from limner.engine.engine import Broke, Engine, Painted, Painting
+from limner.engine.engine import Engine, Painting
 from limner.engine.families.port import AppliedAdapters, Encoding, Row
 from limner.engine.families.zimage import Layout, ZImage
 from limner.engine.families.zimage_weights import Components
 from tests.support.checkpoints import tiny_components
+from tests.support.painting import paint
 
 # Shrinking a failing mix of paintings takes minutes and tells little more than the mix itself.
 GENERATE = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -229,22 +230,6 @@ def test_a_preview_is_small_and_between_zero_and_one() -> None:
     assert preview.min() >= 0 and preview.max() <= 1
 
 
-def paint(engine: Engine, paintings: list[tuple[int, Painting]]) -> list[Tensor]:
-    ids: dict[int, int] = {}
-    latents: dict[int, Tensor] = {}
-    for step in range(3000):
-        for place, (when, painting) in enumerate(paintings):
-            if when == step:
-                ids[engine.add(painting)] = place
-        for happening in engine.step():
-            assert not isinstance(happening, Broke), happening.error.message
-            if isinstance(happening, Painted):
-                latents[ids[happening.id]] = happening.latent
-        if len(latents) == len(paintings):
-            return [latents[place] for place in range(len(paintings))]
-    raise AssertionError("the engine does not come to an end")
-
-
 stages = st.builds(
     Stage,
     width=st.sampled_from([64, 96, 112]),
@@ -274,7 +259,7 @@ def paintings(draw: st.DrawFn) -> Painting:
 @settings(max_examples=12, phases=GENERATE)
 @given(st.lists(st.tuples(st.integers(0, 5), paintings()), min_size=2, max_size=4), st.integers(60, 500))
 def test_batched_equals_alone(arrivals: list[tuple[int, Painting]], budget: int) -> None:
-    together = paint(Engine(token_budget=budget), arrivals)
+    together = [picture.latent for picture in paint(Engine(token_budget=budget), arrivals)]
     for (_, painting), latent in zip(arrivals, together, strict=True):
-        (alone,) = paint(Engine(), [(0, painting)])
+        alone = paint(Engine(), [(0, painting)])[0].latent
         assert (latent - alone).abs().max() < 1e-4

@@ -5,12 +5,14 @@
 
 import { lazy, Suspense, useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
-import { RecipeDialog } from "./RecipeDialog";
 import classes from "./recipe.module.css";
 import { picturesIn } from "./reference/picking";
 import { useWorkflow } from "./workflow/opened";
 import { workflowFileIn, workflowFileOf } from "./workflow/recognise";
 
+const RecipeDialog = lazy(() =>
+  import("./RecipeDialog").then(({ RecipeDialog }) => ({ default: RecipeDialog })),
+);
 const WorkflowDialog = lazy(() =>
   import("./workflow/WorkflowDialog").then(({ WorkflowDialog }) => ({ default: WorkflowDialog })),
 );
@@ -95,12 +97,10 @@ export function RecipeDrop() {
           {t(over === "picture" ? "recipe.drop" : "workflow:drop")}
         </div>
       )}
-      {file && <RecipeDialog file={file} onClose={() => setFile(null)} />}
-      {workflow && (
-        <Suspense>
-          <WorkflowDialog file={workflow} onClose={close} />
-        </Suspense>
-      )}
+      <Suspense>
+        {file && <RecipeDialog file={file} onClose={() => setFile(null)} />}
+        {workflow && <WorkflowDialog file={workflow} onClose={close} />}
+      </Suspense>
     </>
   );
 }

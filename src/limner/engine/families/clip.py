@@ -142,18 +142,6 @@ def network_parts(shapes: Mapping[str, tuple[int, ...]], kind: type[nn.Module]) 
     }
 
 
-def clip_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The shapes of a CLIP text encoder's tensors under the names of `clip_parts`."""
-    return {name: part.shape(shapes[part.name]) for name, part in clip_parts(shapes).items()}
-
-
-def clip_width(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """The width of the features of a CLIP text encoder of these tensors; None for anything else."""
-    known = clip_shapes(shapes)
-    embedding = known.get(TOKENS, ())
-    return embedding[1] if len(embedding) == 2 and all(mark in known for mark in _MARKS) else None
-
-
 @lru_cache
 def _is_wrapped(kind: Any) -> bool:
     # Releases of transformers differ in whether the encoder lies one level deeper.

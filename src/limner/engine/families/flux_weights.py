@@ -7,9 +7,8 @@ no arithmetic. Invariant: what comes back is complete, real and in the precision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -25,7 +24,7 @@ from limner.engine.checkpoints import WHOLE_PREFIX, CheckpointFiles, require_fam
 from limner.engine.families.clip import CLIP_L_PREFIXES, load_clip, load_clip_tokenizer, network_parts
 from limner.engine.families.flux_names import infer_config, original_names, transformer_parts
 from limner.engine.families.port import LoadedFamily
-from limner.engine.families.registry import Network, SharedNetworks
+from limner.engine.families.registry import OwnNetworks, SharedNetworks
 from limner.engine.families.shared_weights import load_vae
 from limner.engine.families.t5 import T5_PREFIXES, load_t5, load_t5_tokenizer, t5_parts
 from limner.engine.precision import Precision, PrecisionPolicy, choose_precision
@@ -96,8 +95,7 @@ def load_components(
     device = torch.device(device)
     precision = precision or choose_precision(device, policy=precision_policy(files))
 
-    def once(kind: str, path: Path, dtype: torch.dtype, load: Callable[[], Network]) -> Network:
-        return load() if shared is None else shared.get(kind, path, dtype, device, load)
+    shared = shared or OwnNetworks()
 
     source = open_tensors(files.transformer).under(WHOLE_PREFIX)
     require_family(source)
@@ -112,9 +110,9 @@ def load_components(
     tokenizer, tokenizer_2 = load_clip_tokenizer(files.tokenizer), load_t5_tokenizer(files.parts["tokenizer_2"])
     reader, reader_2, painter = files.text_encoder, files.parts["text_encoder_2"], files.vae
     dtype, dtype_2 = precision.of("text_encoder"), precision.of("text_encoder_2")
-    clip = once("clip", reader, dtype, lambda: load_clip(reader, dtype, device, CLIP_L_PREFIXES))
-    t5 = once("t5", reader_2, dtype_2, lambda: load_t5(reader_2, dtype_2, device))
-    vae = once("vae", painter, precision.vae, lambda: load_vae(painter, precision.vae, device))
+    clip = shared.get("clip", reader, dtype, device, lambda: load_clip(reader, dtype, device, CLIP_L_PREFIXES))
+    t5 = shared.get("t5", reader_2, dtype_2, device, lambda: load_t5(reader_2, dtype_2, device))
+    vae = shared.get("vae", painter, precision.vae, device, lambda: load_vae(painter, precision.vae, device))
     components = Components(files, transformer, clip, t5, tokenizer, tokenizer_2, vae)
     _check_partners(components)
     fill_network(transformer, source, parts, dtype=precision.transformer, device=device)

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from limner.domain import GenerationRequest, Plan, StageOutcome
+from limner.domain import Plan, StageOutcome
 from limner.engine.adapters import AdapterTargets
 from limner.engine.checkpoints import CheckpointFiles
 from limner.engine.pipeline_folders import DENOISERS, GENERIC
@@ -101,7 +101,7 @@ class GenericPipeline:
         """None: adapters are not attached to pipelines."""
         return AdapterTargets({}, {})
 
-    def judge(self, request: GenerationRequest, plan: Plan, pictures: Pictures, masked: bool) -> Remarks:
+    def judge(self, plan: Plan, pictures: Pictures, masked: bool) -> Remarks:
         """What will be different from what was asked.
 
         Raises:
@@ -120,19 +120,26 @@ class GenericPipeline:
         if (pictures.start or pictures.context) and "image" not in takes:
             raise Unsupported(f"{own} takes no pictures. Leave the reference out, or choose another checkpoint.")
         scheduler = type(pipeline.scheduler).__name__ if "scheduler" in pipeline.components else "none"
-        notes = [f"{own} makes one picture at a time, shows none on its way, and has its own sampler ({scheduler})."]
-        if pictures.start is not None and "strength" in takes:
+        notes = [f"{own} makes one picture at a time, and shows none on its way."]
+        stage = plan.stages[0]
+        warnings = [f"{own} has its own sampler ({scheduler}) and schedule: those of the plan are not followed."]
+        if pictures.start is not None and "strength" not in takes:
+            warnings.append(
+                f"{own} knows no denoise: the reference is a picture that it looks at, not one that is painted over."
+            )
+        elif pictures.start is not None:
             notes.append(
-                f"{own} takes denoise as its strength: at {plan.stages[0].denoise:g} it takes that share of the steps, "
+                f"{own} takes denoise as its strength: at {stage.denoise:g} it takes that share of the steps, "
                 "which looks different from the same denoise elsewhere."
             )
-        warnings: list[str] = []
-        chosen = {"sampler": request.sampler, "schedule": request.schedule, "shift": request.shift}
-        chosen |= {"cache": request.cache}
+        told = {"guidance_scale", "true_cfg_scale"} <= takes  # the first is the guidance only beside the second
+        chosen = {"shift": stage.shift, "cache": stage.cache, "guidance": None if told else stage.guidance}
         if ignored := [name for name, wish in chosen.items() if wish is not None]:
             warnings.append(f"{own} does not follow {', '.join(ignored)}.")
         if plan.negative_prompt.strip() and "negative_prompt" not in takes:
             warnings.append(f"{own} takes no negative prompt.")
+        if stage.cfg != 1 and not {"guidance_scale", "true_cfg_scale"} & takes:
+            warnings.append(f"{own} takes no cfg: the {stage.cfg:g} that was asked for is not followed.")
         if not {"callback_on_step_end", "callback"} & takes:
             warnings.append(f"{own} tells nothing while it paints, and cannot be stopped in the middle of a picture.")
         return Remarks(tuple(notes), tuple(warnings))
@@ -195,7 +202,9 @@ class GenericPipeline:
             "height": stage.height,
             "num_inference_steps": stage.steps,
             "guidance_scale": stage.cfg,
-            "generator": torch.Generator("cpu").manual_seed(plan.seed),
+            "generator": torch.Generator("cpu").manual_seed(
+                plan.seed if stage.noise_seed is None else stage.noise_seed
+            ),
             **_ALWAYS,
         }
         if "true_cfg_scale" in takes:
@@ -205,6 +214,8 @@ class GenericPipeline:
             offered |= {} if stage.guidance is None else {"guidance_scale": stage.guidance}
         if plan.negative_prompt.strip():
             offered["negative_prompt"] = plan.negative_prompt
+        elif "true_cfg_scale" in takes and stage.cfg > 1:
+            offered["negative_prompt"] = " "  # without one, it would not guide at all
         if pictures.start is not None:
             offered |= {"image": pictures.start, "strength": stage.denoise}
         elif pictures.context:

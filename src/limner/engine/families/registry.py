@@ -40,6 +40,16 @@ class SharedNetworks(Protocol):
         ...
 
 
+class OwnNetworks:
+    """Networks of one checkpoint alone: every one is loaded."""
+
+    def get(
+        self, kind: str, path: Path, dtype: torch.dtype, device: torch.device, load: Callable[[], Network]
+    ) -> Network:
+        """What `load` answers."""
+        return load()
+
+
 class FamilyModule(Protocol):
     """What a family's module offers."""
 

@@ -130,7 +130,7 @@ def written_config(source: TensorSource, network: type) -> dict[str, Any]:
     text = source.metadata.get(CONFIG_METADATA, "{}")
     try:
         written = dict(cast("Mapping[str, Any]", json.loads(text)))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise BrokenCheckpoint(
             f"`{source.path}` has an unreadable `{CONFIG_METADATA}` in its metadata: {error}.", file=str(source.path)
         ) from error

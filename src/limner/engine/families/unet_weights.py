@@ -8,9 +8,8 @@ arithmetic. Invariant: what comes back is complete, real and in the precision th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -31,7 +30,7 @@ from limner.engine.families.clip import (
     network_parts,
 )
 from limner.engine.families.port import LoadedFamily
-from limner.engine.families.registry import Network, SharedNetworks
+from limner.engine.families.registry import OwnNetworks, SharedNetworks
 from limner.engine.families.shared_weights import CONFIG_METADATA, load_vae, written_config
 from limner.engine.families.unet_names import MARKS, cross_width, infer_config, original_places, unet_parts, unfit_width
 from limner.engine.parameterization import BETA_FIRST, BETA_LAST
@@ -128,8 +127,7 @@ def load_components(
     device = torch.device(device)
     precision = precision or choose_precision(device, policy=precision_policy(files))
 
-    def once(kind: str, path: Path, dtype: torch.dtype, load: Callable[[], Network]) -> Network:
-        return load() if shared is None else shared.get(kind, path, dtype, device, load)
+    shared = shared or OwnNetworks()
 
     source = open_tensors(files.transformer).under(WHOLE_PREFIX)
     require_family(source)
@@ -145,15 +143,23 @@ def load_components(
     tokenizer = load_clip_tokenizer(files.tokenizer)
     reader, dtype = files.text_encoder, precision.of("text_encoder")
     encoders: dict[str, CLIPTextModel | CLIPTextModelWithProjection] = {
-        "text_encoder": once("clip", reader, dtype, lambda: load_clip(reader, dtype, device, CLIP_L_PREFIXES))
+        "text_encoder": shared.get(
+            "clip", reader, dtype, device, lambda: load_clip(reader, dtype, device, CLIP_L_PREFIXES)
+        )
     }
     if files.family == "sdxl":
         reader_2, dtype_2 = files.parts["text_encoder_2"], precision.of("text_encoder_2")
-        encoders["text_encoder_2"] = once(
-            "clip_g", reader_2, dtype_2, lambda: load_projecting_clip(reader_2, dtype_2, device, CLIP_G_PREFIXES)
+        encoders["text_encoder_2"] = shared.get(
+            "clip_g",
+            reader_2,
+            dtype_2,
+            device,
+            lambda: load_projecting_clip(reader_2, dtype_2, device, CLIP_G_PREFIXES),
         )
     painter, facts = files.vae, VAE_FACTS[files.family]
-    vae = once(f"vae_{files.family}", painter, precision.vae, lambda: load_vae(painter, precision.vae, device, facts))
+    vae = shared.get(
+        f"vae_{files.family}", painter, precision.vae, device, lambda: load_vae(painter, precision.vae, device, facts)
+    )
     components = Components(files, unet, encoders, tokenizer, vae, prediction)
     _check_partners(components)
     fill_network(unet, source, parts, dtype=precision.transformer, device=device)
@@ -200,7 +206,7 @@ def _scheduled(files: CheckpointFiles) -> Prediction:
         return Prediction()
     try:
         config: dict[str, Any] = dict(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BrokenCheckpoint(f"`{file}` is not readable: {error}. Fetch it again.", file=str(file)) from error
     ours = {"beta_schedule": "scaled_linear", "beta_start": BETA_FIRST, "beta_end": BETA_LAST}
     if others := [f"{name} {config[name]}" for name, value in ours.items() if config.get(name, value) != value]:

@@ -9,9 +9,8 @@ comes back is complete, real and in the precision that was chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -22,7 +21,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 from limner.engine.adapter_targets import AdapterTargets, Place, Targets, header_targets_of, originals_of
 from limner.engine.checkpoints import WHOLE_PREFIX, CheckpointFiles, require_family
 from limner.engine.families.port import LoadedFamily
-from limner.engine.families.registry import Network, SharedNetworks
+from limner.engine.families.registry import OwnNetworks, SharedNetworks
 from limner.engine.families.shared_weights import (
     CONFIG_METADATA,
     TEXT_PREFIXES,
@@ -53,9 +52,6 @@ class Components:
     text_encoder: Qwen3Model
     tokenizer: Any
     vae: AutoencoderKL
-    precision: Precision
-    parameters: int
-    stored: str
 
 
 def text_targets(encoder: Any) -> dict[str, tuple[int, int]]:
@@ -121,16 +117,15 @@ def load_components(
     """
     device = torch.device(device)
     precision = precision or choose_precision(device, policy=precision_policy(files))
-    transformer, source = _load_transformer(files, precision.transformer, device)
+    transformer = _load_transformer(files, precision.transformer, device)
 
-    def once(kind: str, path: Path, dtype: torch.dtype, load: Callable[[], Network]) -> Network:
-        return load() if shared is None else shared.get(kind, path, dtype, device, load)
+    shared = shared or OwnNetworks()
 
     reader, painter = files.text_encoder, files.vae
-    text_encoder = once(
-        "qwen3", reader, precision.text_encoder, lambda: load_qwen3(reader, precision.text_encoder, device)
+    text_encoder = shared.get(
+        "qwen3", reader, precision.text_encoder, device, lambda: load_qwen3(reader, precision.text_encoder, device)
     )
-    vae = once("vae", painter, precision.vae, lambda: load_vae(painter, precision.vae, device))
+    vae = shared.get("vae", painter, precision.vae, device, lambda: load_vae(painter, precision.vae, device))
     _check_partners(files, transformer, text_encoder, vae)
     return Components(
         files=files,
@@ -138,9 +133,6 @@ def load_components(
         text_encoder=text_encoder,
         tokenizer=load_tokenizer(files.tokenizer),
         vae=vae,
-        precision=precision,
-        parameters=source.parameters,
-        stored=source.dtype,
     )
 
 
@@ -206,9 +198,7 @@ def _diffusers_name(name: str) -> str:
     return re.sub(r"\.attention\.(q|k)_norm\.", r".attention.norm_\1.", name)
 
 
-def _load_transformer(
-    files: CheckpointFiles, dtype: torch.dtype, device: torch.device
-) -> tuple[ZImageTransformer2DModel, TensorSource]:
+def _load_transformer(files: CheckpointFiles, dtype: torch.dtype, device: torch.device) -> ZImageTransformer2DModel:
     source = open_tensors(files.transformer).under(WHOLE_PREFIX)
     require_family(source)
     parts = transformer_parts(source)
@@ -222,7 +212,7 @@ def _load_transformer(
     )
     fill_network(network, source, parts, dtype=dtype, device=device)
     require_real(network)
-    return network, source
+    return network
 
 
 def _check_partners(

@@ -18,8 +18,7 @@ export function PictureSlot(props: {
   const [isOver, setOver] = useState(false);
   return (
     <fieldset
-      className={classes.slot}
-      data-over={isOver || undefined}
+      className={classes.place}
       onDragOver={(event) => {
         event.preventDefault();
         setOver(true);
@@ -33,23 +32,25 @@ export function PictureSlot(props: {
       }}
     >
       <legend className={classes.label}>{label}</legend>
-      {picture ? (
-        <img className={classes.given} src={picture.url} alt={label} />
-      ) : (
-        <span className={classes.blank} aria-hidden>
-          {isSending ? <Loader size={20} /> : <IconPhotoPlus size={24} stroke={1.4} />}
+      <div className={classes.slot} data-over={isOver || undefined}>
+        {picture ? (
+          <img className={classes.given} src={picture.url} alt={label} />
+        ) : (
+          <span className={classes.blank} aria-hidden>
+            {isSending ? <Loader size={20} /> : <IconPhotoPlus size={24} stroke={1.4} />}
+          </span>
+        )}
+        <span className={classes.invite}>
+          {isSending ? t("needs.sending") : !picture && t("needs.invite")}
+          <FileButton onChange={(file) => file && void onFile(file)} accept="image/*" disabled={isSending}>
+            {(button) => (
+              <Button {...button} variant="default" size="xs" disabled={isSending}>
+                {t(picture ? "needs.another" : "needs.file")}
+              </Button>
+            )}
+          </FileButton>
         </span>
-      )}
-      <span className={classes.invite}>
-        {isSending ? t("needs.sending") : !picture && t("needs.invite")}
-        <FileButton onChange={(file) => file && void onFile(file)} accept="image/*" disabled={isSending}>
-          {(button) => (
-            <Button {...button} variant="default" size="xs" disabled={isSending}>
-              {t(picture ? "needs.another" : "needs.file")}
-            </Button>
-          )}
-        </FileButton>
-      </span>
+      </div>
     </fieldset>
   );
 }

@@ -3,6 +3,7 @@ import { IconBrush } from "@tabler/icons-react";
 import { useNavigate } from "@tanstack/react-router";
 import { type ClipboardEvent, useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { ApiError } from "@/api/client";
 import { useRunWorkflow, type WorkflowText } from "@/api/workflows";
 import { ErrorNotice } from "@/parts/ErrorNotice";
 import { useForm } from "../form";
@@ -31,9 +32,10 @@ export function WorkflowForm(props: { workflow: WorkflowText; loras: readonly Lo
   const pictures = usePictures((node, picture) =>
     setChosen((now) => ({ ...now, pictures: { ...now.pictures, [node]: picture } })),
   );
+  const isRetryable = !(error instanceof ApiError) || error.retryable;
   if (!told)
     return error ? (
-      <ErrorNotice error={error} onRetry={refetch} />
+      <ErrorNotice error={error} {...(isRetryable ? { onRetry: refetch } : {})} />
     ) : (
       <Loader type="dots" aria-label={t("reading")} />
     );
@@ -43,11 +45,13 @@ export function WorkflowForm(props: { workflow: WorkflowText; loras: readonly Lo
   const reason =
     chosen.values.seed && !isSeed(chosen.values.seed)
       ? t("create:seed.invalid")
-      : told.unsupported.length > 0
-        ? t("reason.nodes")
-        : told.missing.length > 0
-          ? t("reason.needs")
-          : "";
+      : error
+        ? ""
+        : told.unsupported.length > 0
+          ? t("reason.nodes")
+          : told.missing.length > 0
+            ? t("reason.needs")
+            : "";
   const isReady = reason === "" && told.runs && !error;
   const paint = () => {
     if (!isReady || run.isPending) return;
@@ -96,7 +100,7 @@ export function WorkflowForm(props: { workflow: WorkflowText; loras: readonly Lo
       <Does told={told} />
       <Remarks remarks={told.remarks} />
       <footer className={classes.foot}>
-        {error && <ErrorNotice error={error} onRetry={refetch} />}
+        {error && <ErrorNotice error={error} {...(isRetryable ? { onRetry: refetch } : {})} />}
         {run.error && !run.isPending && <ErrorNotice error={run.error} />}
         {reason && (
           <p className={classes.reason} id="workflow-reason" role="status">

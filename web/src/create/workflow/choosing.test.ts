@@ -17,6 +17,7 @@ test("only what was changed is sent, and what was emptied stays the workflow's o
 test("a seed is sent as the text that it is", () => {
   const values = { seed: "18446744073709551615" };
   expect(changesOf({ ...NOTHING, values }, []).set).toEqual(values);
+  expect(changesOf({ ...NOTHING, values: { seed: "18446744073709551616" } }, []).set).toEqual({});
 });
 
 test("a LoRA that is left out has no strength in any of its nodes", () => {
@@ -65,14 +66,18 @@ test("what was chosen stays among the needs; one name is asked for once, every p
 });
 
 test("a guess is made only where it makes the workflow readable", () => {
-  expect(guess([model, adapter])?.models).toEqual({
-    "z.safetensors": "sketchbook",
-    "ink.safetensors": "ink",
+  const changes = {
+    set: { prompt: "x", "4.strength_model": 0 },
+    models: { a: "b" },
+    references: { "7": "up_1" },
+  };
+  expect(guess(changes, [model, adapter])).toEqual({
+    set: { "4.strength_model": 0 },
+    models: { a: "b", "z.safetensors": "sketchbook", "ink.safetensors": "ink" },
+    references: { "7": "up_1" },
   });
-  expect(guess([model, picture("7")])).toBeUndefined();
-  expect(guess([{ ...adapter, near: [] }])).toBeUndefined();
-  expect(guess([])).toBeUndefined();
-  expect(guess(undefined)).toBeUndefined();
+  for (const missing of [[model, picture("7")], [{ ...adapter, near: [] }], [], undefined])
+    expect(guess(changes, missing)).toBeUndefined();
 });
 
 test("the same remark of several nodes is said once, and what changes the picture first", () => {

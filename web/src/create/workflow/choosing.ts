@@ -1,6 +1,7 @@
 /** What was chosen for a workflow, and what of it is sent. Pure. */
 
 import type { Changes, Explained, Missing, Remark } from "@/api/workflows";
+import { isSeed } from "../seeds";
 import type { Lora } from "./recognise";
 
 /** The few values that people change. */
@@ -43,14 +44,14 @@ export function valuesOf(request: Explained["request"]): Values | undefined {
 export const isGuided = (request: Explained["request"]): boolean =>
   request?.stages?.some(({ cfg }) => (cfg ?? 0) > 1) ?? true;
 
-/** What is sent beside the workflow; values that were emptied stay the workflow's own. */
+/** What is sent beside the workflow; values that were emptied, or are none, stay the workflow's own. */
 export function changesOf({ values, names, left, pictures }: Chosen, loras: readonly Lora[]): Changes {
   const { prompt, negative_prompt, seed, steps, count } = values;
   return {
     set: {
       ...(prompt === undefined ? {} : { prompt }),
       ...(negative_prompt === undefined ? {} : { negative_prompt }),
-      ...(seed ? { seed } : {}),
+      ...(seed && isSeed(seed) ? { seed } : {}),
       ...(steps ? { steps } : {}),
       ...(count ? { count } : {}),
       ...Object.fromEntries(
@@ -76,16 +77,18 @@ export function needs(...known: (readonly Missing[] | undefined)[]): Missing[] {
 }
 
 /**
- * A first choice for every name that is not here, only to read what the workflow says besides; undefined where pictures
- * are missing, too, or nothing resembles a name.
+ * The changes so far with a first choice for every name that is still missing, and no values: only to read what the
+ * workflow says itself. Undefined where pictures are missing, too, or nothing resembles a name.
  */
-export function guess(missing: readonly Missing[] | undefined): Changes | undefined {
+export function guess(changes: Changes, missing: readonly Missing[] | undefined): Changes | undefined {
   if (!missing?.length || missing.some(({ kind, near }) => kind === "picture" || near.length === 0))
     return undefined;
+  const inputs = Object.entries(changes.set).filter(([name]) => name.includes("."));
+  const first = missing.map(({ name, near }) => [name, near[0] as string]);
   return {
-    set: {},
-    models: Object.fromEntries(missing.map(({ name, near }) => [name, near[0] as string])),
-    references: {},
+    set: Object.fromEntries(inputs),
+    models: { ...changes.models, ...Object.fromEntries(first) },
+    references: changes.references,
   };
 }
 

@@ -11,17 +11,18 @@ export function useExplained(workflow: WorkflowText, changes: Changes) {
   const [settled] = useDebouncedValue(changes, PAUSE_MS);
   const bare = useQuery(explanation(workflow, UNCHANGED));
   const now = useQuery({ ...explanation(workflow, settled), placeholderData: keepPreviousData });
-  const guessed = guess(bare.data?.missing);
+  const told = now.data ?? bare.data;
+  const guessed = told?.unsupported.length ? undefined : guess(settled, told?.missing);
   const read = useQuery({
     ...explanation(workflow, guessed ?? UNCHANGED),
-    enabled: guessed !== undefined && !bare.data?.unsupported.length,
+    enabled: guessed !== undefined,
+    placeholderData: keepPreviousData,
   });
-  const told = now.data ?? bare.data;
   return {
     /** What it comes to now. */
     told,
-    /** The request as the workflow itself says it, as soon as that can be read. */
-    said: bare.data?.request ?? read.data?.request ?? told?.request,
+    /** The request as the workflow itself says it, but for values that were changed, as soon as that can be read. */
+    said: bare.data?.request ?? told?.request ?? read.data?.request,
     missing: needs(bare.data?.missing, told?.missing),
     error: now.error ?? (told ? null : bare.error),
     isPending: now.isPlaceholderData || settled !== changes,
