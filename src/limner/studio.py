@@ -299,7 +299,7 @@ class Studio:
         self, request: GenerationRequest, families: Mapping[str, str] | None
     ) -> tuple[GenerationRequest, Preset, str | None]:
         """The request with what its preset says for it, that preset, and the family where it is known."""
-        native = request.backend in (NATIVE, AUTO) and self._only is None
+        native = self._only is None and bool({NATIVE, AUTO} & {request.backend, *request.fallback})
         known = families if families is not None else self.families() if native else {}
         model = request.model or self.default_model
         family = known.get(model) or self._family_of(model) if native else None
@@ -309,12 +309,18 @@ class Studio:
         otherwise = EDITING_PRESET if edits and request.references_as != "start" else self.presets.default_for(family)
         preset = self.presets.get(request.preset or otherwise)
         chosen: dict[str, object] = {}
-        if native and preset.family and request.model is None and family and family != preset.family:
+        unfit = bool(native and preset.family and family and family != preset.family)
+        if unfit and request.model is not None:
+            raise InvalidRequest(
+                f"Preset `{preset.name}` is made for {_title(preset.family)}; checkpoint `{request.model}` is "
+                f"{_title(family)}. Leave the preset out, or choose one for that family.",
+                preset=preset.name,
+            )
+        if unfit:
             fitting = _fitting(preset, known)
             if fitting is None:
-                wanted = FACTS[preset.family].title if preset.family in FACTS else preset.family
                 raise NotFound(
-                    f"Preset `{preset.name}` is made for {wanted}, and there is no such checkpoint. "
+                    f"Preset `{preset.name}` is made for {_title(preset.family)}, and there is no such checkpoint. "
                     "Add one with `limner models add`, or name a `model`.",
                     preset=preset.name,
                 )
@@ -363,6 +369,11 @@ class Studio:
     def _adapter_folders(self) -> list[Path]:
         native = self.settings.native
         return [path for path in (native.adapters_dir, shipped_adapters(), *lora_folders(native)) if path]
+
+
+def _title(family: str | None) -> str:
+    facts = FACTS.get(family or "")
+    return facts.title if facts else str(family)
 
 
 def _fitting(preset: Preset, known: Mapping[str, str]) -> str | None:

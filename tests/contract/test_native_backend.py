@@ -18,6 +18,7 @@ from limner.events import Info, Progress, Warned
 from limner.ports import Backend, Order
 from tests.contract.backend_contract import BackendContract, images, order, run
 from tests.support.checkpoints import save_folder, tiny_components, write
+from tests.support.records import gradient
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,13 @@ class TestNativeBackend(BackendContract):
         assert image.rgb == images(await run(backend, order()))[0].rgb
         with pytest.raises(AdapterMismatch, match="other sizes"):
             await run(backend, adapted(file, on_adapter_mismatch="fail"))
+
+    async def test_what_has_no_effect_is_told(self, backend: Backend) -> None:
+        codes = [e.code for e in await run(backend, order(negative_prompt="blue")) if isinstance(e, Info)]
+        assert "idle_negative" not in codes, "the first stage is guided"
+        start = order(gradient(64, 64), references=[{"path": "any.png"}], denoise=0.9)
+        codes = [e.code for e in await run(backend, start) if isinstance(e, Info)]
+        assert "idle_reference" in codes, "two steps at 0.9 are the whole schedule"
 
     async def test_words_that_are_not_known_are_told(self, backend: Backend) -> None:
         events = await run(backend, order(prompt="a Frumious boat"))

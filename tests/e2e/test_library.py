@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from limner import GenerationRequest, Studio, create_image_generator
-from limner.backends.native import SHIPPED_ADAPTERS
+from limner.backends.native import BUILTIN_DIR
 from limner.errors import NotFound
 from limner.generator import ImageGenerator
 
@@ -30,7 +30,7 @@ def test_three_stages_give_a_picture_of_the_default_size(generator: ImageGenerat
 def test_a_lora_with_strength_and_trigger_word(generator: ImageGenerator) -> None:
     image = generator.generate(
         "a red cat",
-        lora_path=str(SHIPPED_ADAPTERS / "ink.safetensors"),
+        lora_path=str(BUILTIN_DIR / "loras" / "ink.safetensors"),
         lora_strength=0.8,
         trigger_word="ink style",
         progressive=False,

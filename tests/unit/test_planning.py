@@ -38,7 +38,7 @@ def test_a_request_without_a_preset_gets_that_of_its_checkpoints_family(studio: 
     _, flux = planned(studio, model="portraits", backend=backend)
     assert [(stage.width, stage.steps, stage.guidance) for stage in flux.stages] == [(768, 20, 4.0)]
     assert len(planned(studio, model="sketchbook", backend=backend)[1].stages) == 3
-    with pytest.raises(Unsupported, match="FLUX, which does not read with CLIP"):
+    with pytest.raises(Unsupported, match="FLUX, where the layer of CLIP cannot be chosen"):
         planned(studio, model="portraits", backend=backend, clip_skip=2)
 
 
@@ -74,3 +74,18 @@ def test_a_checkpoint_that_the_settings_give_by_its_path_is_known_too(tmp_path: 
     )
     (plan,) = Studio(settings).planned(GenerationRequest(guidance=3.0))[1]
     assert [(stage.width, stage.guidance) for stage in plan.stages] == [(768, 3.0)]
+
+
+def test_a_preset_of_another_family_is_refused_for_a_checkpoint_that_was_named(studio: Studio) -> None:
+    with pytest.raises(InvalidRequest, match="`flux-portrait` is made for FLUX; checkpoint `toons` is SDXL"):
+        planned(studio, model="toons", preset="flux-portrait")
+
+
+def test_a_request_that_falls_back_to_the_engine_is_planned_for_it(studio: Studio) -> None:
+    _, plan = planned(studio, model="portraits", backend="comfyui", fallback=["native"])
+    assert [stage.guidance for stage in plan.stages] == [4.0]
+
+
+def test_denoise_says_what_it_is_for_when_pictures_are_only_looked_at(studio: Studio, picture: str) -> None:
+    with pytest.raises(InvalidRequest, match="this request only looks at its pictures"):
+        planned(studio, model="edits-kontext", references=[{"path": picture}], denoise=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -19,7 +20,7 @@ from limner.backends.settings import NativeSettings
 from limner.engine.families.zimage import ZImage
 from limner.engine.residency import Residency
 from limner.errors import LimnerError, NotFound, OutOfMemory
-from limner.events import Done, Progress
+from limner.events import Done, ImageGenerated, Info, Progress, Warned
 from tests.contract.backend_contract import order, run
 from tests.support.checkpoints import ENCODER, linear_targets, save_folder, tiny_components
 
@@ -104,6 +105,47 @@ async def test_unloading_waits_for_the_pictures_under_way_and_frees_the_weights(
     assert [family() for family in families] == [None]
     (done,) = [event for event in await run(backend, order()) if isinstance(event, Done)]
     assert done.status == "completed" and len(families) == 2
+
+
+async def test_weights_replaced_under_a_picture_leave_no_hash_but_a_word(tmp_path: Path) -> None:
+    save_folder(tiny_components(), tmp_path / "tiny")
+    file = tmp_path / "tiny" / "transformer" / "diffusion_pytorch_model.safetensors"
+    backend = NativeBackend(NativeSettings(model="tiny", device="cpu", models_dir=tmp_path))
+    try:
+        await backend.load("tiny")
+        seen: list[Any] = []
+        async for event in backend.run(order(steps=20, count=2)):
+            if not any(isinstance(before, Progress) for before in seen):
+                os.utime(file, ns=(1, 1))
+            seen.append(event)
+        recipes = [event.recipe for event in seen if isinstance(event, ImageGenerated)]
+        assert [recipe.checkpoint_sha256 for recipe in recipes] == ["", ""]
+        (warned,) = [event.message for event in seen if isinstance(event, Warned)]
+        assert "have changed since they were loaded" in warned and recipes[0].warnings == (warned,)
+    finally:
+        await backend.aclose()
+
+
+async def test_tiles_and_lost_previews_are_told(
+    make: Callable[..., NativeBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = ZImage.decode
+
+    def cramped(self: ZImage, latent: torch.Tensor, tiled: bool = False) -> torch.Tensor:
+        if not tiled:
+            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+        return decode(self, latent, tiled)
+
+    def blind(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+
+    monkeypatch.setattr(ZImage, "decode", cramped)
+    monkeypatch.setattr(ZImage, "preview", blind)
+    events = await run(make(), order(count=2))
+    recipes = [event.recipe for event in events if isinstance(event, ImageGenerated)]
+    (warned,) = [event.message for event in events if isinstance(event, Warned)]
+    assert "decoded in tiles" in warned and [recipe.warnings for recipe in recipes] == [(warned,)] * 2
+    assert [event.code for event in events if isinstance(event, Info)] == ["no_preview"]
 
 
 async def test_who_gives_up_unloading_keeps_the_checkpoint(make: Callable[..., NativeBackend]) -> None:

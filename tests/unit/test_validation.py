@@ -37,7 +37,7 @@ def _refusal(**values: Any) -> str:
         ({"adapters": [{"name": ""}]}, "`adapters.0.name` is ''. Give a text that is not empty."),
         ({"adapters": 5}, "`adapters` is 5. Give a list."),
         ({"stages": []}, "`stages` is []. Give at least 1."),
-        ({"references": [{"path": "a"}] * 2}, "Give at most 1."),
+        ({"references": [{"path": "a"}] * 17}, "Give at most 16."),
         ({"cache": 3}, "`cache` is 3. Give a group of values."),
         ({"output": {"format": "gif"}}, "`output.format` is 'gif'. Give 'png', 'jpeg' or 'webp'."),
         ({"stages": [{"width": 64}]}, "`stages.0.height` is missing. Add it."),

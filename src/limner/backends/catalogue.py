@@ -189,7 +189,9 @@ class Catalogue:
         if fetched is not None:
             folder = Path(fetched.folder)
             files = [folder / file for file in fetched.files]
-            return Removal(fetched=fetched, files=tuple(file for file in files if file.is_file()))
+            return Removal(
+                fetched=fetched, files=tuple(file for file in files if _lies_in(file, folder) and file.is_file())
+            )
         assert place is not None
         if place.root.builtin:
             raise Refused(f"Checkpoint `{place.name}` comes with limner and stays.")
@@ -211,7 +213,7 @@ class Catalogue:
             return
         folder = Path(fetched.folder)
         for file in removal.files:
-            if _within(file, folder):
+            if _lies_in(file, folder):
                 file.unlink(missing_ok=True)
         for inside in sorted(folder.rglob("*.partial")):
             inside.unlink(missing_ok=True)
@@ -258,7 +260,14 @@ def _is_of_loras(root: Root) -> bool:
 
 
 def _within(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve()) or path.absolute().is_relative_to(folder.absolute())
+    """Whether the path leads into the folder, by its name or to where links take it."""
+    named = ".." not in path.parts and path.absolute().is_relative_to(folder.absolute())
+    return named or path.resolve().is_relative_to(folder.resolve())
+
+
+def _lies_in(file: Path, folder: Path) -> bool:
+    """Whether deleting the file changes nothing outside the folder; the file itself may be a link that leads out."""
+    return file.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _roots(path: Path) -> list[Root]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limner.backends.catalogue import Catalogue
+from limner.backends.hashes import Hashes
 from limner.backends.settings import NativeSettings
 from limner.backends.whole_pictures import WholePictures
 from limner.domain import SAMPLERS, SCHEDULES, AdapterOutcome, AdapterStatus, GenerationRequest, Recipe
@@ -126,9 +127,10 @@ class Job:
             self.mailbox.put(Info(message=message, code=code))
 
     def warn(self, message: str, code: str) -> None:
-        """Tell, and write into the pictures' recipes, that the result is not quite what was asked for."""
-        self.warnings.append(message)
-        self.mailbox.put(Warned(message=message, code=code))
+        """Tell once, and write into the pictures' recipes, that the result is not quite what was asked for."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+            self.mailbox.put(Warned(message=message, code=code))
 
 
 class NativeBackend:
@@ -151,6 +153,7 @@ class NativeBackend:
         self._leaving: list[tuple[str, Future[None]]] = []
         self._start_lock = threading.Lock()
         self._counters = Counters()
+        self._hashes = Hashes()
 
     def capabilities(self) -> Capabilities:
         """What the engine can do with the checkpoints found on disk."""
@@ -369,6 +372,7 @@ class NativeBackend:
         if self._engine is None:
             self._engine = Engine(token_budget=self._settings.token_budget)
         checkpoint = job.checkpoint = residency.get(job.request.model)
+        self._hashes.begin(checkpoint)
         for note in checkpoint.notes:
             job.note(note, "precision")
         if (pipeline := checkpoint.pipeline) is not None:
@@ -388,6 +392,7 @@ class NativeBackend:
         inpainting = self._inpainting(job.order)
         if job.order.mask is not None and job.order.mask.getextrema() == (0, 0):
             job.note("The mask is black everywhere: nothing is painted anew. White is what is painted.", "empty_mask")
+        self._note_idle(job)
         if not job.request.prompt.strip():
             job.note("The prompt is empty: the picture is whatever comes.", "empty_prompt")
         for index, plan in enumerate(job.order.plans):
@@ -405,6 +410,20 @@ class NativeBackend:
             )
             job.pictures[picture] = index
             self._jobs[picture] = job
+
+    @staticmethod
+    def _note_idle(job: Job) -> None:
+        """Tell what the request says and the plan leaves without effect."""
+        stages = job.order.plans[0].stages
+        if job.request.negative_prompt.strip() and all(stage.cfg == 1 for stage in stages):
+            job.note("cfg is 1: the negative prompt has no effect. Raise cfg for it.", "idle_negative")
+        first = stages[0]
+        if job.order.reference is not None and first.denoise < 1 and int(first.steps / first.denoise) == first.steps:
+            job.note(
+                f"With {first.steps} steps, denoise {first.denoise:g} paints all of the picture anew, as in ComfyUI: "
+                "its part of the schedule is less than one step. Take more steps.",
+                "idle_reference",
+            )
 
     @staticmethod
     def _by_stage(job: Job, stages: int) -> tuple[AppliedAdapters, ...]:
@@ -473,12 +492,25 @@ class NativeBackend:
             case e.Previewed():
                 png = png_bytes(happening.pixels)
                 job.mailbox.put(Preview(index=index, stage=happening.stage, step=happening.step, png=png))
+            case e.PreviewFailed(error=error):
+                job.note(f"A preview failed; the picture is painted without. {error.message}", "no_preview")
             case e.Noted(unknown=words):
                 listed = ", ".join(f"“{word}”" for word in words)
                 job.note(f"This checkpoint does not know {listed}; the picture is made from the rest.", "unknown_words")
             case e.Painted():
+                assert job.checkpoint is not None
+                hashing = self._hashes.begin(job.checkpoint)
+                if not hashing.done():
+                    # Told again when its recipe can be written; nobody else waits for that.
+                    hashing.add_done_callback(lambda _: self._commands.put(lambda: self._happened([happening])))
+                    return
+                if happening.tiled:
+                    job.warn(
+                        "Memory ran out while a picture was decoded: it was decoded in tiles, whose seams may show.",
+                        "decoded_in_tiles",
+                    )
                 job.painted += 1
-                job.mailbox.put(self._image(job, index, happening))
+                job.mailbox.put(self._image(job, index, happening, *self._hashes.of(job.checkpoint)))
             case e.Broke(error=error):
                 job.failed += 1
                 job.mailbox.put(Failed(message=error.message, code=error.code, retryable=error.retryable, index=index))
@@ -513,17 +545,29 @@ class NativeBackend:
         )
 
     @staticmethod
-    def _image(job: Job, index: int, painted: Any) -> ImageGenerated:
+    def _image(job: Job, index: int, painted: Any, sha256: str, unread: str) -> ImageGenerated:
         from limner.engine.pixels import rgb_bytes
 
         checkpoint = job.checkpoint
         assert checkpoint is not None
+        if unread:
+            job.warn(
+                f"The weights of `{checkpoint.name}` cannot be read any more ({unread}): the recipe names no hash of "
+                "them.",
+                "unhashed",
+            )
+        elif not sha256:
+            job.warn(
+                f"The files of `{checkpoint.name}` have changed since they were loaded: the recipe names no hash of "
+                "the weights that painted this.",
+                "replaced",
+            )
         recipe = Recipe(
             request=job.request,
             plan=job.order.plans[index],
             index=index,
             checkpoint=checkpoint.name,
-            checkpoint_sha256=checkpoint.sha256,
+            checkpoint_sha256=sha256,
             family=checkpoint.loaded.name,
             device=checkpoint.device,
             precision=checkpoint.precision,
@@ -573,7 +617,6 @@ def versions() -> dict[str, str]:
 # --- what the command line asks ---------------------------------------------------------------------------------------
 
 BUILTIN_DIR = Path(__file__).parent.parent / "weights"
-SHIPPED_ADAPTERS = BUILTIN_DIR / "loras"
 
 
 def places_of(settings: NativeSettings) -> Places:

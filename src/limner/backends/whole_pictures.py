@@ -44,7 +44,7 @@ class WholePictures:
         _skip_adapters(job, pipeline)
         order = job.order
         pictures = Pictures(order.reference, order.context)
-        remarks = pipeline.judge(order.request, order.plans[0], pictures, masked=order.mask is not None)
+        remarks = pipeline.judge(order.plans[0], pictures, masked=order.mask is not None)
         for note in remarks.notes:
             job.note(note, "pipeline")
         for warning in remarks.warnings:

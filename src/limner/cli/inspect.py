@@ -51,6 +51,8 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
         if number < len(recipe.outcome) and recipe.outcome[number].skipped:
             told += f" ({recipe.outcome[number].skipped} of {recipe.outcome[number].evaluations} evaluations reused)"
         rows.append((f"stage {number + 1}", told))
+    rows += [("clip skip", str(plan.clip_skip))] if plan.clip_skip else []
+    rows += [("references", f"used as {request.references_as}")] if request.references_as else []
     given = [("reference", reference) for reference in request.references]
     given += [("mask", request.mask)] if request.mask else []
     rows += [(name, f"{file.path} (SHA-256 {(file.sha256 or 'unknown')[:12]})") for name, file in given]

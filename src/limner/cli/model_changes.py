@@ -32,7 +32,9 @@ def add(application: Application, what: str) -> None:
     from limner.engine.hub import looks_like_hub_id
 
     settings = application.settings()
-    if not Path(what).expanduser().exists() and looks_like_hub_id(what):
+    path = Path(what).expanduser()
+    # What begins with a folder that is there was meant as a path.
+    if not path.exists() and looks_like_hub_id(what) and not path.parent.is_dir():
         _pull(application, settings, what, None, (), ())
         return
     catalogue = _catalogue(settings)

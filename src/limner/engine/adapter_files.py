@@ -205,7 +205,7 @@ def _module(stem: str) -> AdapterModule:
 def _mapping(text: str) -> dict[str, Any]:
     try:
         content: Any = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 

@@ -6,6 +6,7 @@ text that says which revision of a cached repository is current.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,8 +63,8 @@ class Found:
 
 
 def roots_of(folder: Path, builtin: bool = False) -> Iterator[Root]:
-    """The folder itself, and what lies in it of other programs' making; nothing where there is no such folder."""
-    if not folder.is_dir():
+    """The folder itself, and what lies in it of other programs' making; nothing where it is closed or is none."""
+    if not is_folder(folder) or why_closed(folder):
         return
     yield Root(folder, builtin)
     for inside in (*sorted(_folders(folder)), *sorted(_folders(folder / "diffusers"))):
@@ -76,7 +77,7 @@ def roots_of(folder: Path, builtin: bool = False) -> Iterator[Root]:
         for repository in sorted(_folders(owner)):
             yield from _repository(repository, f"{owner.name}/{repository.name}")
     for cache in (folder, folder / "hub"):
-        for repository in sorted(cache.glob("models--*")):
+        for repository in sorted(inside for inside in _folders(cache) if inside.name.startswith("models--")):
             if (snapshot := _current(repository)) is not None:
                 yield from _repository(snapshot, repository.name.removeprefix("models--").replace("--", "/", 1))
 
@@ -89,6 +90,9 @@ def checkpoints_in(root: Root) -> Iterator[Found]:
             yield Found(published or folder.name, folder, root)
             if folder == root.path:
                 return
+    for folder in (root.path, root.path / "diffusers", root.path / FETCHED_FOLDER):
+        for closed in sorted(inside for inside in _all_folders(folder) if why_closed(inside)):
+            yield Found(closed.name, closed, root)
     for kind in DENOISER_FOLDERS:
         place = root.path / kind
         for file in sorted(place.rglob("*")) if place.is_dir() else ():
@@ -100,7 +104,7 @@ def checkpoints_in(root: Root) -> Iterator[Found]:
 
 def loose_files(root: Root) -> list[Path]:
     """Weights that lie in the root itself, or in any unknown folder of a repository; shards are not among them."""
-    if not root.path.is_dir():
+    if not is_folder(root.path) or why_closed(root.path):
         return []
     known = {*DENOISER_FOLDERS, *LORA_FOLDERS, "split_files", *(name for names in _ALSO.values() for name in names)}
     files = sorted(root.path.rglob("*") if root.anywhere else root.path.iterdir())
@@ -150,12 +154,31 @@ def lora_folders_in(folder: Path) -> list[Path]:
 
 def is_diffusers(folder: Path) -> bool:
     """Whether the folder is a checkpoint as diffusers writes it."""
-    return (folder / "model_index.json").is_file()
+    return not why_closed(folder) and (folder / "model_index.json").is_file()
 
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a tokenizer lies in the folder."""
-    return any((folder / file).is_file() for file in TOKENIZER_FILES)
+    return not why_closed(folder) and any((folder / file).is_file() for file in TOKENIZER_FILES)
+
+
+def why_closed(folder: Path) -> str:
+    """Why the folder cannot be looked into; empty where it can, and where there is none."""
+    try:
+        os.scandir(f"{folder}/.").close()  # the dot takes the permission to go in, not to list alone
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder at the path; not, as far as one can tell, where its own folder is closed."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _is_models_folder(folder: Path) -> bool:
@@ -172,12 +195,24 @@ def _current(repository: Path) -> Path | None:
     """The snapshot that a cached repository's `main` means, else the newest one."""
     snapshots = list(_folders(repository / "snapshots"))
     main = repository / "refs" / "main"
-    named = repository / "snapshots" / main.read_text("utf-8").strip() if main.is_file() else None
+    try:
+        named = repository / "snapshots" / main.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):  # the newest one does as well
+        named = None
     if named in snapshots:
         return named
     return max(snapshots, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from (inside for inside in folder.iterdir() if inside.is_dir() and not inside.name.startswith("."))
+    """The folders in a folder that can be looked into."""
+    return (inside for inside in _all_folders(folder) if not why_closed(inside))
+
+
+def _all_folders(folder: Path) -> Iterator[Path]:
+    if not is_folder(folder) or why_closed(folder):
+        return
+    for inside in folder.iterdir():
+        # Every disk has its `lost+found`, which is closed and no concern of ours.
+        if is_folder(inside) and not inside.name.startswith(".") and inside.name != "lost+found":
+            yield inside

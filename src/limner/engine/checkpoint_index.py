@@ -12,13 +12,14 @@ import hashlib
 import json
 import os
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from limner.engine.tensor_files import file_sha256
+from limner.errors import StorageError
 
 _RULES = (
     *("needs.py", "signatures.py", "shelves.py", "checkpoint_judge.py", "checkpoint_folders.py"),
@@ -69,7 +70,7 @@ class CheckpointIndex:
         return tuple(self._content.fetched)
 
     def add(self, path: Path) -> None:
-        """Remember a folder or a file."""
+        """Remember a folder or a file; raises `StorageError` where the index cannot be written, as all changes do."""
         with self._changing() as content:
             if str(path) not in content.added:
                 content.added.append(str(path))
@@ -126,24 +127,35 @@ class CheckpointIndex:
                 content.files |= self._learned
                 for gone in [path for path in content.files if not Path(path).exists()]:
                     del content.files[gone]
-        except OSError:
+        except StorageError:
             return
         self._learned = {}
 
     @contextmanager
     def _changing(self) -> Generator[_Content]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self._content = content = self._read()
-            yield content
-            written = {"version": _VERSION, "rules": rules()} | asdict(content)
-            partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-            try:
-                partial.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", "utf-8")
-                partial.replace(self.path)
-            finally:
-                partial.unlink(missing_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._content = content = self._read()
+                yield content
+                self._write(content)
+        except OSError as error:
+            raise StorageError(
+                f"The index of checkpoints `{self.path}` cannot be written: {error}. Check the permissions of its "
+                "folder and the room on its disk, or set native.index_path to another place.",
+                file=str(self.path),
+            ) from error
+
+    def _write(self, content: _Content) -> None:
+        written = {"version": _VERSION, "rules": rules()} | asdict(content)
+        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        try:
+            partial.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            partial.replace(self.path)
+        finally:
+            with suppress(OSError):  # nothing was made where nothing can be
+                partial.unlink()
 
     def _read(self) -> _Content:
         try:
@@ -154,7 +166,7 @@ class CheckpointIndex:
             return self._set_aside(str(error))
         try:
             return _parsed(json.loads(raw))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             return self._set_aside(str(error) or type(error).__name__)
 
     def _set_aside(self, why: str) -> _Content:

@@ -33,12 +33,6 @@ class Facts:
     problem: str = ""
 
 
-def forget() -> None:
-    """Forget what this process remembers of files; the next question reads their headers."""
-    _facts.cache_clear()
-    _ANSWERS.clear()
-
-
 def facts_of(weights: Path) -> Facts:
     """What the header of a file (or of shards, by their index) says; never fails."""
     return _facts(str(weights), tuple(stamp(weights)))

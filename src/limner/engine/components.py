@@ -61,7 +61,9 @@ class Networks:
         Who holds it may change the layout of its weights in memory, nothing else, and keeps none of its tensors.
         """
         marks = _marks(path)
-        key = (kind, path.resolve(), marks, dtype, str(device))
+        # Folders of links to the same files are one: a hub's cache has a folder for each revision.
+        place = (path / "config.json" if path.is_dir() else path).resolve()
+        key = (kind, place, marks, dtype, str(device))
         known = self._shared.get(key)
         if known is None:
             known = self._shared[key] = load()
@@ -151,7 +153,7 @@ def tensor_bytes(network: nn.Module) -> int:
 
 
 def _marks(path: Path) -> Hashable:
-    stats = [(file, file.stat()) for file in open_tensors(path).files]
+    stats = [(file.resolve(), file.stat()) for file in open_tensors(path).files]
     return tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
 
 

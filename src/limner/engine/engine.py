@@ -24,7 +24,7 @@ from torch import Tensor
 from limner.domain import StageOutcome
 from limner.engine.runner import Painting, Runner, guarded, require_finite
 from limner.engine.scheduler import Candidate, Scheduler
-from limner.engine.trajectory import Trajectory
+from limner.engine.trajectory import StageRun, Trajectory
 from limner.errors import LimnerError
 
 PREVIEW_EVERY_S = 0.4
@@ -68,6 +68,14 @@ class Previewed:
     pixels: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class PreviewFailed:
+    """A picture goes on without previews."""
+
+    id: int
+    error: LimnerError
+
+
 @dataclass(frozen=True)
 class Noted:
     """Words of the prompt that the checkpoint does not know."""
@@ -78,12 +86,16 @@ class Noted:
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """A picture is finished: pixels (3, H, W) in [-1, 1] on the CPU, and the latent (C, h, w) that they came from."""
+    """A picture is finished: pixels (3, H, W) in [-1, 1] on the CPU, and the latent (C, h, w) that they came from.
+
+    `tiled` says that it was decoded in tiles because memory ran out.
+    """
 
     id: int
     pixels: Tensor
     latent: Tensor
     outcomes: tuple[StageOutcome, ...]
+    tiled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +106,7 @@ class Broke:
     error: LimnerError
 
 
-Happening = StageBegan | StageEnded | Stepped | Previewed | Noted | Painted | Broke
+Happening = StageBegan | StageEnded | Stepped | Previewed | PreviewFailed | Noted | Painted | Broke
 
 
 class Engine:
@@ -148,14 +160,14 @@ class Engine:
         candidates: list[Candidate] = []
         for id in self._scheduler.running:
             trajectory = self._trajectories[id]
-            before = trajectory.stage
+            before, run = trajectory.stage, trajectory.run
             try:
                 settled = guarded(trajectory.settle_from_cache, "taking a step")
             except LimnerError as error:
                 self._break(id, error, happenings)
                 continue
             if settled:
-                self._report(id, trajectory, before, happenings)
+                self._report(id, trajectory, before, run, happenings)
             else:
                 key = (trajectory.family, trajectory.family.batch_key(trajectory.shape, trajectory.context))
                 candidates.append(Candidate(id, key, trajectory.tokens))
@@ -183,27 +195,30 @@ class Engine:
             if isinstance(answer, LimnerError):
                 self._break(id, answer, happenings)
                 continue
-            before = trajectory.stage
+            before, run = trajectory.stage, trajectory.run
             try:
                 guarded(partial(trajectory.accept, answer), "taking a step")
             except LimnerError as error:
                 self._break(id, error, happenings)
                 continue
-            self._report(id, trajectory, before, happenings)
+            self._report(id, trajectory, before, run, happenings)
 
-    def _report(self, id: int, trajectory: Trajectory, before: int, happenings: list[Happening]) -> None:
-        run, steps = trajectory.run, trajectory.run.steps
+    def _report(self, id: int, trajectory: Trajectory, before: int, run: StageRun, happenings: list[Happening]) -> None:
         ended = trajectory.stage > before
-        step = steps if ended else run.step
-        happenings.append(Stepped(id, before, step, steps, trajectory.fraction))
+        step = run.steps if ended else run.step
+        happenings.append(Stepped(id, before, step, run.steps, trajectory.fraction))
         try:
             guarded(lambda: self._preview(id, trajectory, before, step, happenings), "making a preview")
+        except LimnerError as error:
+            self._previewed[id] = float("inf")
+            happenings.append(PreviewFailed(id, error))
+        try:
             if not ended:
                 return
             happenings.append(StageEnded(id, before, trajectory.outcomes[before]))
             if trajectory.done:
-                pixels, latent = self._runner.decode(trajectory, self._paintings[id].inpainting)
-                happenings.append(Painted(id, pixels, latent, tuple(trajectory.outcomes)))
+                pixels, latent, tiled = self._runner.decode(trajectory, self._paintings[id].inpainting)
+                happenings.append(Painted(id, pixels, latent, tuple(trajectory.outcomes), tiled))
                 self.abort(id)
             else:
                 assert trajectory.latent is not None
@@ -232,6 +247,7 @@ __all__ = [
     "Noted",
     "Painted",
     "Painting",
+    "PreviewFailed",
     "Previewed",
     "StageBegan",
     "StageEnded",

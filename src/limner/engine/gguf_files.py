@@ -105,6 +105,14 @@ class _Short(Exception):
     """The file ends within its header."""
 
 
+def count_of(shape: tuple[int, ...]) -> int:
+    """How many numbers a tensor of this shape holds."""
+    product = 1
+    for side in shape:
+        product *= side
+    return product
+
+
 def is_gguf(start: bytes) -> bool:
     """Whether a file that begins like this is GGUF."""
     return start.startswith(MAGIC)
@@ -133,14 +141,14 @@ def read_gguf(path: Path) -> tuple[dict[str, GgufTensor], dict[str, str]]:
                 raise _senseless(path, f"it claims {count} tensors and {values} values")
             metadata, shapes = _read_values(stream, values, size)
             entries = [_read_entry(stream) for _ in range(count)]
+            alignment = int(metadata.get("general.alignment", "32"))
         except (_Short, struct.error) as error:
             raise BrokenCheckpoint(
                 f"`{path}` is truncated: its {size:,} bytes end within the header. Fetch it again.", file=str(path)
             ) from error
-        except (UnicodeDecodeError, ValueError, KeyError) as error:
+        except (ValueError, KeyError, OverflowError) as error:
             raise _senseless(path, str(error)) from error
         start = stream.tell()
-    alignment = int(metadata.get("general.alignment", "32"))
     if alignment < 1 or alignment & (alignment - 1):
         raise _senseless(path, f"its alignment is {alignment}")
     start += -start % alignment
@@ -149,7 +157,7 @@ def read_gguf(path: Path) -> tuple[dict[str, GgufTensor], dict[str, str]]:
     for name, shape in shapes.items():
         # Convolutions may be stored as rows of 256 numbers, since blocks do not fit their own rows.
         if (stored := tensors.get(name)) is not None:
-            if _product(shape) != _product(stored.shape):
+            if count_of(shape) != count_of(stored.shape):
                 raise _senseless(path, f"tensor `{name}` {stored.shape} is said to be {shape}")
             tensors[name] = GgufTensor(shape, stored.dtype, stored.begin, stored.size_bytes)
     return tensors, metadata
@@ -298,7 +306,7 @@ def _place(path: Path, name: str, shape: tuple[int, ...], kind: int, begin: int)
     dtype, block, size = TYPES[kind]
     if shape and shape[-1] % block:
         raise _senseless(path, f"tensor `{name}` {shape} does not divide into blocks of {block}")
-    return GgufTensor(shape, dtype, begin, _product(shape) // block * size)
+    return GgufTensor(shape, dtype, begin, count_of(shape) // block * size)
 
 
 def _check_length(path: Path, tensors: Mapping[str, GgufTensor], size: int, start: int) -> None:
@@ -330,13 +338,6 @@ def _number(stream: BinaryIO, kind: str) -> Any:
     if len(raw) < width:
         raise _Short
     return struct.unpack("<" + kind, raw)[0]
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product
 
 
 def _senseless(path: Path, why: str) -> BrokenCheckpoint:

@@ -88,15 +88,22 @@ _ASK_FOR = "Choose a repository with safetensors or GGUF files."
 def _left_out(repository: str, readable: dict[str, RemoteFile]) -> list[tuple[str, str]]:
     left: list[tuple[str, str]] = []
     whole = "model_index.json" in readable
-    halves = {_HALF.sub("", _SHARD.sub("", name)) for name in readable if _HALF.search(name)}
+    halves: dict[str, set[str]] = {}
+    for name in _weights(readable):
+        if half := _HALF.search(name):
+            halves.setdefault(_plain(name), set()).add(half[1])
     for name in readable:
         path = PurePosixPath(name)
         if path.parts[0] in UNUSED_FOLDERS:
             left.append((name, "no part that limner uses"))
         elif whole and len(path.parts) == 1 and name.endswith(WEIGHTS):
             left.append((name, "the same weights as in the folders"))
-        elif not _HALF.search(name) and _SHARD.sub("", name) in halves:
-            left.append((name, "the half-precision file holds the same weights"))
+        elif there := halves.get(_plain(name)):
+            half = _HALF.search(name)
+            if half is None:
+                left.append((name, "the half-precision file holds the same weights"))
+            elif half[1] == "bf16" and "fp16" in there:  # which rounds every weight more coarsely
+                left.append((name, "the fp16 file holds the same weights"))
     quantised = [name for name in readable if name.endswith(".gguf")]
     if len(quantised) > 1:
         listed = ", ".join(f"`{name}` ({readable[name].size_bytes / 2**30:.1f} GB)" for name in quantised)
@@ -104,6 +111,11 @@ def _left_out(repository: str, readable: dict[str, RemoteFile]) -> list[tuple[st
             f"`{repository}` has {len(quantised)} GGUF files: {listed}. Choose one with --file.", files=quantised
         )
     return left
+
+
+def _plain(name: str) -> str:
+    """What weights, or an index of their shards, would be called in one file of full precision."""
+    return _HALF.sub("", _SHARD.sub("", name)).replace(".safetensors.index.json", ".safetensors")
 
 
 def _weights(names: dict[str, RemoteFile]) -> list[str]:

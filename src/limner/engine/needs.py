@@ -6,6 +6,7 @@ Parts are called by the folders that diffusers keeps them in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -72,7 +73,7 @@ def _zimage(shapes: Shapes) -> tuple[Need, ...] | None:
             lambda shapes: text_width(shapes) == width,
             f"a Qwen3 text encoder of width {width}",
         ),
-        Need("vae", VAE_FOLDERS, lambda shapes: latent_channels(shapes) == channels, f"a VAE of {channels} channels"),
+        _vae(channels),
     )
 
 
@@ -94,7 +95,7 @@ def _flux(shapes: Shapes) -> tuple[Need, ...] | None:
             lambda shapes: t5_width(shapes) == width,
             f"a T5 text encoder of width {width} (t5xxl)",
         ),
-        Need("vae", VAE_FOLDERS, lambda shapes: latent_channels(shapes) == channels, f"a VAE of {channels} channels"),
+        _vae(channels),
     )
 
 
@@ -158,3 +159,22 @@ FAMILIES: Mapping[str, Family] = {
     "sd15": Family(_sd15, {"tokenizer": ("clip", "text_encoder")}, denoiser="unet", landmarks=_UNET_LANDMARKS),
 }
 """The families that are painted with, by the names that `signatures.recognise` gives."""
+
+# Their autoencoders are of the same shapes and read each other's latents wrongly.
+_USUAL_VAES = {
+    "sdxl": re.compile(r"sd[_-]?xl|xl[_.-]?vae", re.IGNORECASE),
+    "sd15": re.compile(r"840000|(?<![a-z])(ema|mse)(?![a-z])|sd[_-]?vae|sd[_-]?v?1[._-]?5", re.IGNORECASE),
+}
+
+
+def strangeness(name: str, need: Need, family: str) -> int:
+    """How unlike the usual names of this part a file is called: 0, 1, or 2 if it is called like another family's.
+
+    For choosing among files that fit by their tensors equally well; VAEs of SD 1.5 and SDXL are those.
+    """
+    usual = _USUAL_VAES.get(family)
+    if need.part != "vae" or usual is None:
+        return 1
+    if usual.search(name):
+        return 0
+    return 2 if any(other.search(name) for other in _USUAL_VAES.values()) else 1

@@ -85,7 +85,7 @@ def _index(folder: Path) -> dict[str, Any]:
     file = folder / "model_index.json"
     try:
         return dict(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BrokenCheckpoint(f"`{file}` is not readable: {error}. Fetch it again.", file=str(file)) from error
 
 

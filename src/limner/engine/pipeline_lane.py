@@ -76,6 +76,7 @@ class PipelineLane:
             if painting is None:
                 return
             self._paint(painting)
+            self._wanted.discard(painting.id)
             del painting  # it may hold the last pipeline of its kind
 
     def _paint(self, painting: PipelinePainting) -> None:

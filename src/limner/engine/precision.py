@@ -75,10 +75,13 @@ class Precision:
     text_encoder_2: torch.dtype | None = None
 
     def of(self, component: str) -> torch.dtype:
-        """The precision of a component; further text encoders follow the first where nothing else was chosen."""
+        """The precision of a component.
+
+        Where nothing was chosen, further text encoders follow the first and all else follows the transformer.
+        """
         if component.startswith("text_encoder"):
             return getattr(self, component, None) or self.text_encoder
-        return getattr(self, component)
+        return getattr(self, component) if component in COMPONENTS else self.transformer
 
     def names(self) -> dict[str, str]:
         """Component to dtype, as recipes record it."""

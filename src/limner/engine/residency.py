@@ -2,8 +2,8 @@
 
 A checkpoint is loaded when a request first names it, or somebody asks for it, and kept until it is dropped or the
 memory budget wants its place. What was used longest ago goes first: text encoders and VAEs singly, coming back when
-they are wanted; denoisers with their checkpoint. Invariant: nothing is loaded twice, and nothing goes that a picture
-under way still needs.
+they are wanted; denoisers with their checkpoint. Invariant: nothing is loaded twice, nothing goes that a picture under
+way still needs, and files that were replaced are never taken for what was loaded from them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar, cast
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import nn
 
 from limner.engine.adapters import AdapterStore, LoadedAdapter
+from limner.engine.checkpoint_index import stamp
 from limner.engine.checkpoints import CheckpointFiles, Elsewhere, Given, find_checkpoint
 from limner.engine.components import Networks
 from limner.engine.device import give_back_memory
@@ -62,7 +63,10 @@ class Places:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded checkpoint: what paints with its weights, and the facts that recipes record."""
+    """A loaded checkpoint: what paints with its weights, and the facts that recipes record.
+
+    `stamps` tell the size and time of change of every file of weights as it was when it was loaded.
+    """
 
     name: str
     loaded: LoadedFamily | GenericPipeline
@@ -70,6 +74,7 @@ class Checkpoint:
     precision: dict[str, str]
     notes: tuple[str, ...]
     held: Networks
+    stamps: Mapping[Path, list[int]]
 
     @property
     def family(self) -> LoadedFamily:
@@ -90,8 +95,19 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of the denoiser's weights, computed when it is first asked for: large files take seconds."""
-        return self.loaded.files.sha256()
+        """The hash of the denoiser's weights, computed when it is first asked for: large files take seconds.
+
+        Empty where a file has changed since: nobody knows the hash of what was loaded any more.
+        """
+        if not self.is_current:
+            return ""
+        found = self.loaded.files.sha256()
+        return found if self.is_current else ""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its files are still those that it was loaded from."""
+        return all(stamp(file) == known for file, known in self.stamps.items())
 
     @property
     def known_sha256(self) -> str:
@@ -111,12 +127,14 @@ class Residency:
         self._places = places
         self._busy = busy
         self._loaded: OrderedDict[str, Checkpoint] = OrderedDict()
-        self._used: dict[str, float] = {}
+        self._used: WeakKeyDictionary[Checkpoint, float] = WeakKeyDictionary()
         self._adapters = AdapterStore()
         self._networks = Networks(self._make_room)
 
     def get(self, name: str | None = None) -> Checkpoint:
         """The checkpoint of that name (the default one for None), loaded now if it is not in memory.
+
+        One whose files have changed since is dropped and loaded anew.
 
         Raises:
             NotFound, BrokenCheckpoint, Unsupported: as `find_checkpoint` and `load_components` say; what was loaded
@@ -124,13 +142,23 @@ class Residency:
             OutOfMemory: it does not fit, even without all that no picture needs.
         """
         key = name or self._places.default_model
-        if (known := self._loaded.get(key)) is not None:
+        known = self._loaded.get(key)
+        if known is not None and known.is_current:
             self._loaded.move_to_end(key)
             self.touch(known)
             return known
+        del known  # while another is loaded, nothing of what it replaces may be held
         # The parts named in the settings belong to the default checkpoint only.
         given = self._places.given if key == self._places.default_model else None
         files = self._find(key, given)
+        names = len(self._loaded)
+        if (same := self._same(key, files)) is not None:
+            self._loaded[key] = same
+            self._loaded.move_to_end(key)
+            self.touch(same)
+            return same
+        if len(self._loaded) < names:
+            give_back_memory()
         doing = f"loading checkpoint `{files.name}`"
         try:
             checkpoint = guarded(lambda: self._load(files), doing)
@@ -157,20 +185,21 @@ class Residency:
         """Forget a checkpoint; its memory is free when those who paint with it let go of it as well."""
         for key in [key for key, known in self._loaded.items() if known is checkpoint]:
             del self._loaded[key]
-        self._used.pop(checkpoint.name, None)
+        self._used.pop(checkpoint, None)
         self._adapters.forget(checkpoint.loaded)
 
     def touch(self, checkpoint: Checkpoint) -> None:
         """Note that a checkpoint is used now."""
-        self._used[checkpoint.name] = time.time()
+        self._used[checkpoint] = time.time()
 
     def used_at(self, checkpoint: Checkpoint) -> float:
         """When a checkpoint was last noted to be used, in seconds since 1970."""
-        return self._used.get(checkpoint.name, 0.0)
+        return self._used.get(checkpoint, 0.0)
 
     def loaded(self) -> tuple[Checkpoint, ...]:
         """What is in memory, least recently used first; may be asked from any thread."""
-        return tuple(self._loaded.copy().values())
+        latest_first = dict.fromkeys(reversed(self._loaded.copy().values()))  # one may have several names
+        return tuple(reversed(latest_first))
 
     def adapter(self, file: Path, checkpoint: Checkpoint) -> LoadedAdapter:
         """What became of attaching a LoRA file to a checkpoint; read once."""
@@ -184,6 +213,17 @@ class Residency:
             device=family.device,
             dtype=family.dtype,
         )
+
+    def _same(self, key: str, files: CheckpointFiles) -> Checkpoint | None:
+        """What was loaded from these files under another name; drops what was loaded before they changed."""
+        if (stale := self._loaded.get(key)) is not None:
+            self.drop(stale)
+        for entry in self.loaded():
+            if _are_same(entry.loaded.files, files):
+                if entry.is_current:
+                    return entry
+                self.drop(entry)
+        return None
 
     def _find(self, name: str, given: Given | None = None) -> CheckpointFiles:
         places = self._places
@@ -203,10 +243,11 @@ class Residency:
         if device.type == "cuda":
             # Reductions in half precision differ with the batch; the law batched = alone needs them exact.
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        stamps = {file: stamp(file) for file in _weights(files)}  # before they are read
         load = self._load_pipeline if files.family == GENERIC else self._load_family
         loaded, precision, notes = load(files, device, precision)
         notes = (*precision.notes, *notes)
-        return Checkpoint(files.name, loaded, str(device), precision.names(), notes, self._networks)
+        return Checkpoint(files.name, loaded, str(device), precision.names(), notes, self._networks, stamps)
 
     def _load_family(
         self, files: CheckpointFiles, device: torch.device, precision: Precision
@@ -315,6 +356,18 @@ class _OneAtATime:
             self._networks.evict(self._last)
         self._last = network
         return network
+
+
+def _weights(files: CheckpointFiles) -> set[Path]:
+    parts = {path for name, path in files.parts.items() if not name.startswith("tokenizer")}
+    return {file for path in parts for file in open_tensors(path).files}
+
+
+def _are_same(one: CheckpointFiles, other: CheckpointFiles) -> bool:
+    places = [
+        {"": each.path.resolve()} | {k: path.resolve() for k, path in each.parts.items()} for each in (one, other)
+    ]
+    return one.name == other.name and places[0] == places[1]
 
 
 def expected_bytes(files: CheckpointFiles, precision: Precision) -> dict[str, int]:

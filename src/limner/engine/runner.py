@@ -7,13 +7,16 @@ what libraries raise into our errors.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from limner.domain import Plan
 from limner.engine.families.port import AppliedAdapters, Family, Row
@@ -68,7 +71,11 @@ def guarded(run: Callable[[], T], doing: str) -> T:
 
 
 class Runner:
-    """Device work for the engine."""
+    """Device work for the engine; a picture that several paintings share is encoded once for each family."""
+
+    def __init__(self) -> None:
+        # By picture, for as long as a painting holds it.
+        self._encoded = cast("MutableMapping[Tensor, WeakKeyDictionary[Family, Tensor]]", WeakIdKeyDictionary())
 
     def prepare(self, painting: Painting) -> Trajectory:
         """Encode texts and the reference picture; answers a trajectory that waits for its first evaluation."""
@@ -85,10 +92,17 @@ class Runner:
             )
             for adapters in painting.stage_adapters or (painting.adapters,) * len(plan.stages)
         ]
-        start = None if painting.reference is None else family.encode_picture(painting.reference)
+        start = None if painting.reference is None else self._encode(painting.reference, family)
         kept = () if start is None else _kept_areas(painting, start)
-        context = tuple(family.encode_picture(picture) for picture in painting.context)
+        context = tuple(self._encode(picture, family) for picture in painting.context)
         return Trajectory(plan, family, conditionings, start, kept, context)
+
+    def _encode(self, picture: Tensor, family: Family) -> Tensor:
+        known = self._encoded.get(picture) or WeakKeyDictionary[Family, Tensor]()
+        self._encoded[picture] = known
+        if (latent := known.get(family)) is None:
+            latent = known[family] = family.encode_picture(picture)
+        return latent
 
     @torch.inference_mode()
     def evaluate(self, family: Family, batch: Sequence[Sequence[Row]]) -> list[list[Tensor] | LimnerError]:
@@ -118,23 +132,26 @@ class Runner:
         return [*self._predict(family, rows[:middle]), *self._predict(family, rows[middle:])]
 
     @torch.inference_mode()
-    def decode(self, trajectory: Trajectory, inpainting: Inpainting | None = None) -> tuple[Tensor, Tensor]:
+    def decode(self, trajectory: Trajectory, inpainting: Inpainting | None = None) -> tuple[Tensor, Tensor, bool]:
         """Pixels (3, H, W) in [-1, 1] of a finished trajectory, with what was to be kept put back, and its latent.
 
+        The third says whether memory ran out, so that tiles were decoded instead.
         Raises `EngineFault` when latent or pixels are not finite: such a picture is never called a success.
         """
         latent = trajectory.latent
         assert latent is not None
         require_finite(latent, "latent")
-        try:
+        pixels, tiled = None, False
+        with suppress(OutOfMemory):
             pixels = guarded(lambda: trajectory.family.decode(latent), "decoding the picture")
-        except OutOfMemory:
+        if pixels is None:  # outside the handler, so that the tensors of the failed attempt are free by now
+            tiled = True
             pixels = guarded(lambda: trajectory.family.decode(latent, tiled=True), "decoding the picture in tiles")
         require_finite(pixels, "picture")
         if inpainting is not None:
             kept, painted = inpainting, pixels
             pixels = guarded(lambda: kept.composited(painted), "putting the kept pixels back")
-        return pixels, latent
+        return pixels, latent, tiled
 
 
 def _kept_areas(painting: Painting, start: Tensor) -> tuple[KeptArea, ...]:

@@ -63,7 +63,7 @@ def _fits(scale: tuple[str, tuple[int, ...]], weight: tuple[int, ...]) -> bool:
     numbers = 1
     for side in shape:
         numbers *= side
-    return dtype in _FLOATS and (numbers == 1 or (numbers == weight[0] == shape[0]))
+    return dtype in _FLOATS and (numbers == 1 or weight[:1] == shape[:1] == (numbers,))
 
 
 def unscaled(weight: Tensor, scale: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -21,13 +21,15 @@ from limner.engine.checkpoint_folders import (
     checkpoints_in,
     has_tokenizer,
     is_diffusers,
+    is_folder,
     own_root,
     parts_in,
     roots_of,
+    why_closed,
 )
 from limner.engine.checkpoint_index import CheckpointIndex, stamp_of
 from limner.engine.checkpoint_judge import Facts, facts_of, holds, require_family
-from limner.engine.needs import FAMILIES, TEXT_FOLDERS, VAE_FOLDERS, Need
+from limner.engine.needs import FAMILIES, TEXT_FOLDERS, VAE_FOLDERS, Need, strangeness
 from limner.engine.pipeline_folders import GENERIC, is_own_class, pipeline_class, pipeline_parts
 from limner.engine.signatures import title
 from limner.engine.tensor_files import open_tensors, some, weights_file
@@ -51,9 +53,10 @@ class Shelves:
         self.index = CheckpointIndex(elsewhere.index) if elsewhere.index is not None else None
         self._models_dir = models_dir
         added = self.index.added if self.index else ()
-        self._single = [path for path in added if not path.is_dir()]
+        self._single = [path for path in added if not is_folder(path)]
         folders = [(builtin_dir, True), (models_dir, False), *((path, False) for path in elsewhere.folders)]
-        folders += [(path, False) for path in added if path.is_dir()]
+        folders += [(path, False) for path in added if is_folder(path)]
+        self._closed = [(folder, builtin) for folder, builtin in folders if why_closed(folder)]
         self.roots = list(_distinct(root for folder, builtin in folders for root in roots_of(folder, builtin)))
 
     def save(self) -> None:
@@ -89,9 +92,15 @@ class Shelves:
         path = Path(name_or_path).expanduser()
         if path.exists():
             known = next((place for place in self.places.values() if place.path == path), None)
-            return known or Found(path.name if path.is_dir() else path.stem, path, own_root(path))
-        near = difflib.get_close_matches(name_or_path, self.places, n=3, cutoff=0.4) or sorted(self.places)
-        hint = f"Known: {some(near)}." if near else f"Put checkpoints into `{self._models_dir}`."
+            return known or Found(path.name if is_folder(path) else path.stem, path, own_root(path))
+        folded = {name.casefold(): name for name in self.places}
+        alike = difflib.get_close_matches(name_or_path.casefold(), folded, n=3, cutoff=0.4)
+        near = [folded[name] for name in alike] or sorted(self.places)
+        hint = (
+            f"{'The nearest' if alike else 'Known'}: {some(near)}."
+            if near
+            else f"Put checkpoints into `{self._models_dir}`."
+        )
         raise NotFound(f"There is no checkpoint `{name_or_path}`. {hint}", name=name_or_path, near=near[:3])
 
     def facts(self, path: Path) -> Facts:
@@ -104,7 +113,7 @@ class Shelves:
         if remembered:
             return Facts(**cast("dict[str, Any]", remembered))
         found = facts_of(weights)
-        if path.is_dir() and _has_own_pipeline(path, found):
+        if is_folder(path) and _has_own_pipeline(path, found):
             found = replace(found, kind="denoiser", family=GENERIC)
         if self.index is not None:
             self.index.learn(weights, facts=asdict(found))
@@ -112,7 +121,7 @@ class Shelves:
 
     def files(self, place: Found, given: Given) -> CheckpointFiles:
         """The parts of a checkpoint; raises as `find_checkpoint`."""
-        return self._folder(place, given) if place.path.is_dir() else self._split(place, given)
+        return self._folder(place, given) if is_folder(place.path) else self._split(place, given)
 
     def entries(self, given: Given) -> list[CheckpointEntry]:
         """All checkpoints, judged."""
@@ -129,15 +138,17 @@ class Shelves:
         """Every file that the list depends on: it stays the same as long as none of them changes."""
         files: list[Path] = []
         for place in self.places.values():
-            files += sorted(place.path.rglob("*")) if place.path.is_dir() else [place.path]
+            files += sorted(place.path.rglob("*")) if is_folder(place.path) else [place.path]
         return [*files, *self._surroundings(given)]
 
     def _candidates(self) -> Iterator[Found]:
         for root in self.roots:
             yield from checkpoints_in(root)
+        for folder, builtin in self._closed:
+            yield Found(folder.name, folder, Root(folder, builtin))
         for path in self._single:
             # What is gone is listed too, so that its name can be removed.
-            yield Found(path.stem, path, own_root(path), loose=path.exists())
+            yield Found(path.stem, path, own_root(path), loose=not why_closed(path.parent) and path.exists())
 
     def _is_checkpoint(self, path: Path) -> bool:
         return self.facts(path).kind in ("denoiser", "broken")
@@ -149,7 +160,7 @@ class Shelves:
             weights = weights_file(_denoiser(place.path))
         except LimnerError:
             return unjudged
-        inside = [file for file in sorted(place.path.rglob("*")) if file.is_file()] if place.path.is_dir() else []
+        inside = [file for file in sorted(place.path.rglob("*")) if file.is_file()] if is_folder(place.path) else []
         key = f"{around}:{stamp_of(inside)}:{place.name}"
         remembered = self.index.recall(weights).get("entry") if self.index else None
         if remembered and remembered["key"] == key:
@@ -199,7 +210,7 @@ class Shelves:
 
     def _folder(self, place: Found, given: Given) -> CheckpointFiles:
         path = place.path
-        if not is_diffusers(path):
+        if not is_diffusers(path) and not why_closed(path):
             raise BrokenCheckpoint(
                 f"`{path}` is not a checkpoint: it has no model_index.json. Name a diffusers folder, or a safetensors "
                 "or GGUF file.",
@@ -261,19 +272,22 @@ class Shelves:
         return owner == family or (need.part == "vae" and {owner, family} <= _ONE_AUTOENCODER)
 
     def _partner(self, place: Found, need: Need, family: str) -> Path:
-        """A file whose tensors fit: of the nearest root that has any, plain numbers before quantised ones."""
+        """A file whose tensors fit: of the nearest root that has any, plain numbers before quantised ones.
+
+        Among several that are as good a name decides, see `strangeness`; then the alphabet.
+        """
         others: list[str] = []
         lenders = [root for root in self._nearby(place) if self._lends(root, need, family)]
         for candidates in (*(parts_in(root, need.folders) for root in lenders), self._single):
-            fitting: list[tuple[bool, Path]] = []
+            fitting: list[tuple[bool, int, Path]] = []
             for file in candidates:
                 answer = holds(file, need)
                 if answer is not None:
-                    fitting.append((not answer, file))
+                    fitting.append((not answer, strangeness(file.name, need, family), file))
                 elif file != place.path:
                     others.append(file.name)
             if fitting:
-                return min(fitting)[1]
+                return min(fitting)[-1]
         home = next((root.path for root in lenders if root.path == self._models_dir), lenders[0].path)
         where = " or ".join(f"`{home / folder}`" for folder in need.folders)
         beyond = f", nor in {len(lenders) - 1} other folders" if len(lenders) > 1 else ""
@@ -319,7 +333,9 @@ def _distinct(roots: Iterable[Root]) -> Iterator[Root]:
 
 
 def _denoiser(path: Path) -> Path:
-    if not path.is_dir():
+    if why := why_closed(path):
+        raise BrokenCheckpoint(f"`{path}` cannot be read ({why}). Check its permissions.", file=str(path))
+    if not is_folder(path):
         return path
     inside = next((path / part for part in ("transformer", "unet") if (path / part).is_dir()), None)
     if inside is None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from limner.engine import gguf_files
-from limner.engine.gguf_files import GgufTensor
+from limner.engine.gguf_files import GgufTensor, count_of
 from limner.engine.scaled_fp8 import BY_BLOCKS, FP8, find_scales, unscaled
 from limner.errors import BrokenCheckpoint
 
@@ -79,14 +79,14 @@ class TensorSource:
     @property
     def parameters(self) -> int:
         """How many numbers the tensors hold."""
-        return sum(_count(facts.shape) for facts in self.tensors.values())
+        return sum(count_of(facts.shape) for facts in self.tensors.values())
 
     @property
     def dtype(self) -> str:
         """The dtype in which most numbers are stored, in safetensors' or GGUF's spelling."""
         held: dict[str, int] = {}
         for facts in self.tensors.values():
-            held[facts.dtype] = held.get(facts.dtype, 0) + _count(facts.shape)
+            held[facts.dtype] = held.get(facts.dtype, 0) + count_of(facts.shape)
         return max(held, key=lambda name: held[name], default="F32")
 
     def under(self, *prefixes: str) -> TensorSource:
@@ -223,21 +223,20 @@ def some(names: Iterable[str], limit: int = 3) -> str:
     return shown if len(known) <= limit else f"{shown} and {len(known) - limit} more"
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product
-
-
 def _weights_in(folder: Path) -> Path:
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise BrokenCheckpoint(
+            f"`{folder}` cannot be read: {error}. Check its permissions.", file=str(folder)
+        ) from error
     indexes = sorted(folder.glob(INDEX_PATTERN))
     files = sorted(folder.glob("*.safetensors"))
     # Beside the plain file there may be variants (`model.fp16.safetensors`); the shortest name is the plain one.
     for found in (indexes, files, sorted(folder.glob("*.gguf"))):
         if found:
             return min(found, key=lambda file: len(file.name))
-    if pickles := sorted(file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES):
+    if pickles := [file.name for file in inside if file.suffix in PICKLE_SUFFIXES]:
         raise BrokenCheckpoint(
             f"`{folder}` holds its weights as pickles ({some(pickles)}). {_AS_SAFETENSORS}", file=str(folder)
         )
@@ -251,7 +250,7 @@ def _open_shards(index: Path) -> TensorSource:
     try:
         content: Any = json.loads(index.read_text("utf-8"))
         places: dict[str, str] = {str(k): str(v) for k, v in content["weight_map"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenCheckpoint(
             f"`{index}` is not an index of shards: {error}. Fetch it again.", file=str(index)
         ) from error
@@ -287,6 +286,8 @@ def read_header(path: Path) -> tuple[dict[str, TensorFacts], dict[str, str]]:
         size = path.stat().st_size
         with path.open("rb") as stream:
             start = stream.read(64)
+            if not size:
+                raise BrokenCheckpoint(f"`{path}` is empty. Fetch it again.", file=str(path))
             if gguf_files.is_gguf(start):
                 return _read_gguf(path)
             _refuse_foreign(path, start)
@@ -353,7 +354,11 @@ def _check_extent(path: Path, tensors: dict[str, tuple[tuple[int, ...], str, tup
             missing=late,
         )
     for name, (shape, dtype, (begin, end)) in tensors.items():
-        if min(shape, default=0) < 0 or begin < 0 or (dtype in _BYTES and end - begin != _count(shape) * _BYTES[dtype]):
+        if (
+            min(shape, default=0) < 0
+            or begin < 0
+            or (dtype in _BYTES and end - begin != count_of(shape) * _BYTES[dtype])
+        ):
             raise _broken(path, f"tensor `{name}` {shape} {dtype} does not fit its {end - begin} bytes")
 
 

@@ -36,7 +36,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         return dict(content)
     except FileNotFoundError as error:
         raise BrokenCheckpoint(f"`{folder}` lacks its config.json. Fetch it again.", file=str(file)) from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BrokenCheckpoint(f"`{file}` is not readable: {error}. Fetch it again.", file=str(file)) from error
 
 

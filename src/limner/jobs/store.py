@@ -271,6 +271,10 @@ class JobStore:
             if row is None:
                 return False
             found.append(row)
+        outcomes = found[0].recipe.get("adapters", [])
+        if new.request.on_adapter_mismatch == "fail" and any(o["status"] != AdapterStatus.APPLIED for o in outcomes):
+            return False
+        warnings = list(dict.fromkeys(warning for row in found for warning in row.recipe.get("warnings", [])))
         told: list[tuple[str, dict[str, Any]]] = [
             ("info", {"code": "cached", "message": "These pictures were painted before and are not painted again."})
         ]
@@ -285,7 +289,10 @@ class JobStore:
                 .values(image_id=image_id)
             )
             told.append(("image_generated", _told_of_image(values) | {"cached": True}))
-        await connection.execute(update(jobs).where(jobs.c.id == job_id).values(cached=True))
+        await connection.execute(
+            update(jobs).where(jobs.c.id == job_id).values(cached=True, adapters=outcomes, warnings=warnings)
+        )
+        told += [("warning", {"code": "cached", "message": warning}) for warning in warnings]
         await self._append(connection, job_id, new.owner, told)
         await self._close(connection, job_id, JobStatus.COMPLETED)
         return True

@@ -72,8 +72,9 @@ def _of_recipe(parts: State, recipe: Recipe, notes: list[str]) -> dict[str, Any]
         request = request.model_copy(update={"count": 1, "seed": recipe.plan.seed})
     # A recipe holds every field, also those that nobody asked for.
     asked = request.model_dump(exclude_defaults=True)
-    values = {name: value for name, value in request.model_dump().items() if name in asked}
-    values.pop("backend", None)
+    values = {name: value for name, value in request.model_dump(exclude_none=True).items() if name in asked}
+    for name in ("backend", "fallback"):
+        values.pop(name, None)
     if request.backend not in backend_names():
         notes.append(f"Backend `{request.backend}` is not here; the usual one is used.")
     elif request.backend != parts.service.settings.backend:
@@ -92,7 +93,7 @@ def _place_model(
     if checkpoint in known:
         values["model"] = checkpoint
         sha256 = known[checkpoint].get("sha256")
-        if recipe is not None and sha256 and sha256 != recipe.checkpoint_sha256:
+        if recipe is not None and sha256 and recipe.checkpoint_sha256 not in ("", sha256):
             notes.append(f"Checkpoint `{checkpoint}` is not the one that it was made with; the picture will differ.")
     elif checkpoint:
         notes.append(f"{CHECKPOINT_NOTE} `{checkpoint}`, which no worker has; choose one of yours.")

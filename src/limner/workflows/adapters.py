@@ -73,12 +73,17 @@ def find_adapter(name_or_path: str, folders: Sequence[Path]) -> Path:
 
 
 def list_adapters(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name to file of every adapter in the folders and below them; the first folder that has a name wins."""
+    """Name to file of every adapter in the folders and below them.
+
+    The first folder that has a name wins; the others' files are called after the folder above theirs as well.
+    """
     names: dict[str, Path] = {}
     for folder in folders:
         for file in sorted(folder.rglob(f"*{SUFFIX}")) if folder.is_dir() else ():
             plain = file.parent if file.stem in _PACKED and file.parent != folder else file.with_suffix("")
-            names.setdefault(plain.relative_to(folder).as_posix(), file)
+            name = plain.relative_to(folder).as_posix()
+            if names.setdefault(name, file) != file:
+                names.setdefault(f"{folder.parent.name}/{name}", file)
     return names
 
 

@@ -83,6 +83,8 @@ def require_fitting(request: GenerationRequest, family: str | None) -> None:
             "Give fewer, or set references_as to stitched."
         )
     if request.clip_skip is not None and not facts.clip_skip:
-        raise Unsupported(f"The checkpoint is {facts.title}, which does not read with CLIP. Leave clip_skip out.")
+        raise Unsupported(
+            f"The checkpoint is {facts.title}, where the layer of CLIP cannot be chosen. Leave clip_skip out."
+        )
     if request.guidance is not None and not facts.guidance:
         raise Unsupported(f"The checkpoint is {facts.title}, which is told no guidance. Use cfg, or leave it out.")

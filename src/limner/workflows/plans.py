@@ -174,6 +174,11 @@ def _adjusted(request: GenerationRequest, stages: tuple[Stage, ...]) -> tuple[St
 def _first_denoise(request: GenerationRequest, stages: tuple[Stage, ...]) -> float | None:
     own = stages[0].denoise
     if not request.references or request.references_as in ("context", "stitched"):
+        if request.denoise is not None and request.references:
+            raise InvalidRequest(
+                "denoise says how far to leave a picture that is painted over, and this request only looks at its "
+                "pictures. Leave denoise out, or set references_as to start."
+            )
         if request.denoise is not None:
             raise InvalidRequest(
                 "denoise says how far to leave a reference picture, and there is none. "

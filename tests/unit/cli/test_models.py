@@ -150,7 +150,7 @@ def test_show_of_a_broken_checkpoint_says_what_is_missing(terminal: Terminal, ow
     )
     terminal.run("models", "show", "tinny")
     assert terminal.code == 2
-    assert "There is no checkpoint `tinny`. Known: `tiny`." in terminal.err
+    assert "There is no checkpoint `tinny`. The nearest: `tiny`." in terminal.err
 
 
 def test_add_remembers_a_folder_and_remove_forgets_it(terminal: Terminal, own: Path, pool: Path) -> None:

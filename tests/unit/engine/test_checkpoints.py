@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from limner.engine.checkpoint_judge import facts_of
 from limner.engine.checkpoints import Given, find_checkpoint, list_checkpoints
 from limner.engine.families.shared_weights import load_qwen3, load_vae
 from limner.engine.families.zimage_weights import (
@@ -23,10 +24,11 @@ from limner.engine.families.zimage_weights import (
     precision_policy,
     transformer_parts,
 )
+from limner.engine.pipeline_folders import pipeline_class
 from limner.engine.precision import Precision
 from limner.engine.signatures import recognise
 from limner.engine.tensor_files import file_sha256, open_tensors
-from limner.engine.weights import require_real
+from limner.engine.weights import read_config, require_real
 from limner.errors import BrokenCheckpoint, LimnerError, NotFound, Unsupported
 from tests.support.checkpoints import (
     TRANSFORMER,
@@ -268,7 +270,7 @@ def test_a_folder_of_pickles_is_refused_with_a_remedy(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "not a sound safetensors file"),
+        (b"", "is empty"),
         (b"abc", "not a sound safetensors file"),
         (b"\xff" * 64, "not a sound safetensors file"),
         (b"\x08\x00\x00\x00\x00\x00\x00\x00not json", "header is not readable"),
@@ -338,6 +340,17 @@ def test_an_index_may_not_point_outside_its_folder(models_dir: Path, tmp_path: P
     content["weight_map"] = dict.fromkeys(content["weight_map"], "../../secret.safetensors")
     index.write_text(json.dumps(content))
     assert "points outside its folder" in failure(folder).message
+
+
+def test_json_of_bottomless_depth_is_a_broken_checkpoint(tmp_path: Path) -> None:
+    deep = '{"a":' * 200_000
+    for name in ("x.safetensors.index.json", "config.json", "model_index.json"):
+        (tmp_path / name).write_text(deep)
+    readers: tuple[Callable[[Path], object], ...] = (open_tensors, read_config, pipeline_class)
+    for read in readers:
+        with pytest.raises(BrokenCheckpoint, match="Fetch it again"):
+            read(tmp_path)
+    assert facts_of(tmp_path / "x.safetensors.index.json").kind == "broken"
 
 
 def test_missing_tensors_are_counted_and_named(folder: Path) -> None:

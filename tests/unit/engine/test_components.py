@@ -89,6 +89,60 @@ def test_checkpoints_on_the_same_files_load_and_count_them_once(models: Path) ->
     assert one.held.held_bytes() == size(one) + two.memory_bytes["transformer"]
 
 
+def test_folders_of_links_to_the_same_files_share_their_networks(tmp_path: Path) -> None:
+    whole = save_folder(tiny_components(), tmp_path / "one")
+    for file in [file for file in whole.rglob("*") if file.is_file()]:
+        link = tmp_path / "two" / file.relative_to(whole)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    changed = tmp_path / "two" / "vae" / "config.json"
+    store = residency(tmp_path)
+    one, two = (store.get(name).family.networks() for name in ("one", "two"))
+    assert one["text_encoder"] is two["text_encoder"] and one["vae"] is two["vae"]
+    text = changed.read_text("utf-8")
+    changed.unlink()
+    changed.write_text(text.replace("0.3611", "0.5"), "utf-8")
+    fresh = residency(tmp_path)
+    one, two = (fresh.get(name).family.networks() for name in ("one", "two"))
+    assert one["text_encoder"] is two["text_encoder"] and one["vae"] is not two["vae"]
+
+
+def test_a_checkpoint_of_several_names_is_loaded_once(models: Path) -> None:
+    store = residency(models)
+    named = store.get("one")
+    path = models / "diffusion_models" / "one.safetensors"
+    assert store.get("one.safetensors") is named and store.get(str(path)) is named
+    assert store.get("two") is not named
+    assert store.get(str(path)) is named and store.loaded() == (store.get("two"), named)
+    store.drop(named)
+    assert store.loaded() == (store.get("two"),) and store.used_at(named) == 0
+    again = store.get(str(path))
+    assert again is not named and store.get("one") is again
+
+
+def test_what_is_used_is_noted_for_each_checkpoint_not_each_name(tmp_path: Path, models: Path) -> None:
+    store = residency(models)
+    inside = store.get("tiny")
+    outside = store.get(str(save_folder(tiny_components(5), tmp_path / "tiny")))
+    assert inside.name == outside.name and inside is not outside
+    store.drop(outside)
+    assert store.used_at(inside) > 0
+
+
+def test_weights_that_were_replaced_are_loaded_anew_and_never_hashed_for_the_old(tmp_path: Path) -> None:
+    folder, other = save_folder(tiny_components(), tmp_path / "tiny"), save_folder(tiny_components(1), tmp_path / "new")
+    file = "transformer/diffusion_pytorch_model.safetensors"
+    store = residency(tmp_path)
+    hashed, unhashed = store.get("tiny"), residency(tmp_path).get("tiny")
+    before, sha256 = painted(hashed), hashed.sha256
+    (other / file).replace(folder / file)
+    assert (hashed.sha256, unhashed.sha256) == (sha256, "")
+    assert torch.equal(painted(unhashed), before)
+    fresh = store.get("tiny")
+    assert fresh is not hashed and store.loaded() == (fresh,) and store.get("tiny") is fresh
+    assert fresh.sha256 not in ("", sha256) and not torch.equal(painted(fresh), before)
+
+
 def test_what_was_used_longest_ago_leaves_first_and_the_checkpoint_last(models: Path) -> None:
     whole = size(residency(models).get("tiny"))
     reader = residency(models).get("tiny").memory_bytes["text_encoder"]

@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from limner.domain import SAMPLERS, CacheSettings, Plan, Stage
-from limner.engine.engine import Broke, Engine, Happening, Painted, Painting, Previewed, StageBegan, StageEnded, Stepped
+from limner.engine.engine import (
+    Broke,
+    Engine,
+    Happening,
+    Painted,
+    Painting,
+    Previewed,
+    PreviewFailed,
+    StageBegan,
+    StageEnded,
+    Stepped,
+)
 from limner.engine.families.port import Row
 from limner.engine.inpainting import Inpainting
 from limner.engine.runner import guarded
@@ -82,6 +93,16 @@ def test_a_stage_is_reported_from_begin_to_end() -> None:
     fractions = [h.fraction for h in happenings if isinstance(h, Stepped)]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
     assert all(h.id == id for h in happenings)
+
+
+def test_every_step_is_counted_by_its_own_stage() -> None:
+    engine = Engine()
+    engine.add(
+        Painting(plan_of(Stage(width=64, height=64, steps=3), Stage(width=64, height=64, steps=7, denoise=0.5)), FAMILY)
+    )
+    _, happenings = paint_all(engine)
+    steps = [(h.stage, h.step, h.steps) for h in happenings if isinstance(h, Stepped)]
+    assert steps == [(0, step, 3) for step in (1, 2, 3)] + [(1, step, 7) for step in range(1, 8)]
 
 
 def test_pictures_of_one_size_share_forwards() -> None:
@@ -208,6 +229,7 @@ def test_a_picture_too_large_to_decode_at_once_is_decoded_in_tiles(tiles_fit: bo
     broke = [h.error for h in happenings if isinstance(h, Broke)]
     assert [type(error) for error in broke] == [OutOfMemory] * (not tiles_fit)
     assert all("in tiles" in error.message for error in broke)
+    assert [h.tiled for h in happenings if isinstance(h, Painted)] == [True] * tiles_fit
 
 
 @pytest.mark.parametrize("words", ["MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory"])
@@ -219,11 +241,26 @@ def test_every_device_s_words_for_it_are_out_of_memory(words: str) -> None:
         guarded(run, "trying")
 
 
-@pytest.mark.parametrize("where", ["parameterization", "preview"])
-def test_a_fault_outside_the_network_breaks_one_picture_only(where: str) -> None:
+def test_a_preview_that_fails_is_said_once_and_the_picture_is_painted() -> None:
+    class Blind(TinyFamily):
+        def preview(self, latent: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+
+    ticks = itertools.count()
+    engine = Engine(clock=lambda: float(next(ticks)))
+    plan = plan_of(Stage(width=64, height=64, steps=4))
+    id = engine.add(Painting(plan, Blind(), previews=True))
+    painted, happenings = paint_all(engine)
+    assert torch.equal(painted[id], paint_alone(plan))
+    assert [type(h.error) for h in happenings if isinstance(h, PreviewFailed)] == [OutOfMemory]
+    assert not [h for h in happenings if isinstance(h, Previewed | Broke)]
+    assert not [h for h in happenings if isinstance(h, Painted) and h.tiled]
+
+
+def test_a_fault_outside_the_network_breaks_one_picture_only() -> None:
     class Faulty(TinyFamily):
         def __getattribute__(self, name: str) -> Any:
-            if name == where and self.forwards:
+            if name == "parameterization" and self.forwards:
                 raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
             return super().__getattribute__(name)
 
@@ -282,6 +319,32 @@ def test_a_reference_picture_shapes_the_result() -> None:
     second = engine.add(Painting(plan_of(stage), FAMILY, reference=black))
     painted, _ = paint_all(engine)
     assert painted[first].mean() > painted[second].mean()
+
+
+def test_pictures_that_pictures_share_are_encoded_once_for_each_family_and_not_kept() -> None:
+    class Counting(TinyFamily):
+        encoded = 0
+
+        def encode_picture(self, pixels: Tensor) -> Tensor:
+            self.encoded += 1
+            return super().encode_picture(pixels)
+
+    stage = Stage(width=64, height=64, steps=2, denoise=0.5)
+    families = [Counting(), Counting(seed=1)]
+    white, black = torch.ones(3, 64, 64), -torch.ones(3, 64, 64)
+    engine = Engine()
+    ids = [
+        engine.add(Painting(plan_of(stage, seed=seed), family, reference=white, context=(white, black)))
+        for family in families
+        for seed in range(4)
+    ]
+    painted, _ = paint_all(engine)
+    assert [family.encoded for family in families] == [2, 2]
+    alone = paint_one(Painting(plan_of(stage, seed=3), TinyFamily(), reference=white, context=(white, black)))
+    assert torch.allclose(painted[ids[3]], alone, atol=1e-5)
+    gone = weakref.ref(black)
+    del black
+    assert gone() is None
 
 
 def test_a_stage_with_cache_reports_what_it_skipped() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -23,8 +25,10 @@ from limner.backends.native import NativeBackend, judge_adapters, list_checkpoin
 from limner.backends.settings import NativeSettings
 from limner.domain import AdapterStatus, GenerationRequest
 from limner.engine.checkpoints import find_checkpoint
+from limner.engine.engine import Broke, Happening
 from limner.engine.families.generic import GenericPipeline, Pictures, require_paintable
 from limner.engine.families.generic_weights import common_precision, precision_policy
+from limner.engine.pipeline_lane import PipelineLane, PipelinePainting
 from limner.engine.pixels import rgb_bytes
 from limner.engine.precision import Precision
 from limner.errors import AdapterMismatch, BrokenCheckpoint, Unsupported
@@ -109,7 +113,9 @@ async def test_a_picture_is_that_of_the_pipelines_own_call(make: Callable[..., N
     assert [e.status for e in events if isinstance(e, StageUpdate)] == ["processing", "completed"]
     last = events[-1]
     assert isinstance(last, Done) and (last.status, last.images) == ("completed", 1)
-    assert "StableDiffusion3Pipeline" in told(events, Info) and image.recipe.warnings == ()
+    assert "StableDiffusion3Pipeline" in told(events, Info)
+    (warned,) = image.recipe.warnings
+    assert "has its own sampler (FlowMatchEulerDiscreteScheduler) and schedule: those of the plan" in warned
 
 
 async def test_every_step_is_told_and_pictures_of_an_order_come_one_after_another(
@@ -181,13 +187,14 @@ async def test_what_it_does_not_follow_is_said_and_written_into_the_recipe(
     make: Callable[..., NativeBackend], tmp_path: Path
 ) -> None:
     file = write({"transformer.x.lora_A.weight": torch.zeros(1, 4)}, tmp_path / "ink.safetensors")
-    fields: dict[str, Any] = {"sampler": "heun", "shift": 2.0, "adapters": [{"name": "ink"}]}
+    fields: dict[str, Any] = {"sampler": "heun", "shift": 2.0, "guidance": 3.5, "adapters": [{"name": "ink"}]}
     backend = make()
     wanted = replace(order(**fields), adapter_files=(str(file),))
     (image,) = images(await run(backend, wanted))
     (outcome,) = image.recipe.adapters
     assert (outcome.status, outcome.matched) == (AdapterStatus.SKIPPED, 0) and "takes no adapters" in outcome.reason
-    assert len(image.recipe.warnings) == 2 and "does not follow sampler, shift" in image.recipe.warnings[1]
+    _, own, ignored = image.recipe.warnings
+    assert "has its own sampler" in own and "does not follow shift, guidance." in ignored
     strict = order(**fields, on_adapter_mismatch="fail")
     with pytest.raises(AdapterMismatch, match="was skipped"):
         await run(backend, replace(strict, adapter_files=(str(file),)))
@@ -317,3 +324,104 @@ def test_a_pipeline_that_wants_more_than_a_request_holds_is_refused(models: Path
         require_paintable(Wants(), files)
     with pytest.raises(Unsupported, match="takes no generator, output_type"):
         require_paintable(Lacks(), files)
+
+
+class Asked:
+    """What is asked of a pipeline, whatever it takes."""
+
+    def __init__(self) -> None:
+        self.components: dict[str, object] = {}
+        self.calls: list[dict[str, Any]] = []
+
+    def answer(self, asked: dict[str, Any]) -> Any:
+        self.calls.append({name: value for name, value in asked.items() if name != "self"})
+        return SimpleNamespace(images=torch.zeros(1, 3, 96, 64))
+
+
+class Truthful(Asked):
+    """As Qwen-Image's pipelines are called: no strength, and guidance under another name."""
+
+    def __call__(
+        self,
+        prompt: str,
+        generator: torch.Generator,
+        num_inference_steps: int,
+        output_type: str,
+        image: Any = None,
+        negative_prompt: str | None = None,
+        true_cfg_scale: float = 4.0,
+        callback_on_step_end: Any = None,
+    ) -> Any:
+        return self.answer(locals())
+
+
+class Plain(Asked):
+    """A pipeline without guidance."""
+
+    def __call__(
+        self,
+        prompt: str,
+        generator: torch.Generator,
+        num_inference_steps: int,
+        output_type: str,
+        callback_on_step_end: Any = None,
+    ) -> Any:
+        return self.answer(locals())
+
+
+def warned(pipeline: Asked, models: Path, wanted: Order, pictures: Pictures) -> tuple[dict[str, Any], str]:
+    """What the pipeline was called with, and the warnings."""
+    files = find_checkpoint("sd3", models, Path("nowhere"))
+    generic = GenericPipeline(pipeline, None, files, torch.device("cpu"), torch.float32)
+    remarks = generic.judge(wanted.plans[0], pictures, masked=False)
+
+    def stepped(step: int, steps: int) -> None: ...
+
+    assert generic.paint(wanted.plans[0], pictures, stepped, lambda: False) is not None
+    return pipeline.calls[-1], " ".join(remarks.warnings)
+
+
+def test_a_pipeline_without_guidance_is_said_not_to_follow_cfg(models: Path) -> None:
+    assert "takes no cfg: the 3 that was asked for" in warned(Plain(), models, order(), Pictures())[1]
+    assert "takes no cfg" not in warned(Plain(), models, order(cfg=1), Pictures())[1]
+    assert "takes no cfg" not in warned(Truthful(), models, order(), Pictures())[1]
+
+
+def test_a_reference_that_is_only_looked_at_is_said_to_be_so(models: Path) -> None:
+    start = gradient(64, 96)
+    call, words = warned(
+        Truthful(), models, order(start, references=[{"path": "any.png"}], denoise=0.5), Pictures(start)
+    )
+    assert call["image"] is start and "looks at, not one that is painted over" in words
+    assert "looks at" not in warned(Truthful(), models, order(), Pictures())[1]
+
+
+@pytest.mark.parametrize(("cfg", "negative", "told"), [(3.0, "", " "), (1.0, "", None), (3.0, "a tree", "a tree")])
+def test_guidance_without_a_negative_prompt_guides_all_the_same(
+    models: Path, cfg: float, negative: str, told: str | None
+) -> None:
+    call, _ = warned(Truthful(), models, order(cfg=cfg, negative_prompt=negative), Pictures())
+    assert (call["true_cfg_scale"], call["negative_prompt"]) == (cfg, told)
+
+
+def test_the_noise_is_of_the_stages_own_seed(models: Path) -> None:
+    wanted = order()
+    stage = wanted.plans[0].stages[0].model_copy(update={"noise_seed": 99})
+    wanted = replace(wanted, plans=(wanted.plans[0].model_copy(update={"stages": (stage,)}),))
+    call, _ = warned(Plain(), models, wanted, Pictures())
+    assert call["generator"].initial_seed() == 99
+
+
+def test_the_lane_forgets_what_it_has_painted(models: Path) -> None:
+    files = find_checkpoint("sd3", models, Path("nowhere"))
+    pipeline = GenericPipeline(Plain(), None, files, torch.device("cpu"), torch.float32)
+    posted: queue.Queue[Happening] = queue.Queue()
+    lane = PipelineLane(posted.put)
+    try:
+        for id in (-1, -2, -3):
+            lane.add(PipelinePainting(id, pipeline, order().plans[0], Pictures()))
+        while (happening := posted.get(timeout=30)).id != -3:
+            assert not isinstance(happening, Broke)
+        assert not {-1, -2} & vars(lane)["_wanted"]
+    finally:
+        lane.close()

@@ -245,6 +245,20 @@ def test_the_same_weights_are_fetched_once() -> None:
     assert "safety_checker/model.safetensors" in left
 
 
+def test_the_index_of_shards_that_are_left_out_is_left_out_too() -> None:
+    shards = ["d-00001-of-00002.safetensors", "d-00002-of-00002.safetensors", "d.safetensors.index.json"]
+    assert chosen(*shards, "d.fp16.safetensors", "config.json")[0] == ["d.fp16.safetensors", "config.json"]
+    assert chosen(*shards, "config.json")[0] == [*shards, "config.json"]
+
+
+def test_of_two_half_precisions_one_is_fetched() -> None:
+    sharded = ["d.bf16-00001-of-00002.safetensors", "d.bf16-00002-of-00002.safetensors"]
+    index = "d.safetensors.index.bf16.json"
+    kept, left = chosen("d.safetensors", "d.fp16.safetensors", *sharded, index, "vae/e.bf16.safetensors")
+    assert kept == ["d.fp16.safetensors", "vae/e.bf16.safetensors"]
+    assert left[sharded[0]] == "the fp16 file holds the same weights"
+
+
 def test_several_quantisations_have_to_be_chosen_from() -> None:
     with pytest.raises(InvalidRequest, match=r"has 2 GGUF files: `a-Q4_0.gguf` \(1.0 GB\).*Choose one with --file"):
         chosen("a-Q4_0.gguf", "a-Q8_0.gguf")

@@ -40,6 +40,12 @@ def test_the_cpu_computes_in_float32_by_default() -> None:
     assert choose_precision(CPU) == Precision(torch.float32, torch.float32, torch.float32)
 
 
+def test_whatever_nobody_chose_for_follows_the_transformer() -> None:
+    chosen = Precision(transformer=torch.bfloat16, vae=torch.float16)
+    found = [chosen.of(name) for name in ("safety_checker", "movq", "vae", "text_encoder_3")]
+    assert found == [torch.bfloat16, torch.bfloat16, torch.float16, torch.float32]
+
+
 @native
 @pytest.mark.usefixtures("fast")
 def test_a_large_bfloat16_transformer_stays_so_on_a_processor_that_can() -> None:

@@ -248,6 +248,19 @@ def test_a_gguf_that_cannot_be_read_says_why(tmp_path: Path, change: Callable[[b
     assert str(file) in caught.value.message
 
 
+@pytest.mark.parametrize("alignment", ["abc", 32.0])
+def test_an_alignment_of_nonsense_is_a_broken_checkpoint(tmp_path: Path, alignment: str | float) -> None:
+    file = tmp_path / "a.gguf"
+    writer: Any = gguf.GGUFWriter(str(file), "flux")
+    add = writer.add_string if isinstance(alignment, str) else writer.add_float32
+    add("general.alignment", alignment)
+    writer.add_tensor("a", np.zeros((2, 32), np.float32))
+    for step in ("write_header_to_file", "write_kv_data_to_file", "write_tensors_to_file", "close"):
+        getattr(writer, step)()
+    with pytest.raises(BrokenCheckpoint, match="is not a sound GGUF file"):
+        open_tensors(file)
+
+
 # --- 8-bit floating numbers -------------------------------------------------------------------------------------------
 
 
@@ -361,6 +374,11 @@ def test_positions_in_integers_are_no_hindrance(split: Path) -> None:
     from limner.engine.checkpoints import require_plain_numbers
 
     require_plain_numbers(open_tensors(split / "a.safetensors"))
+
+
+def test_a_single_number_with_several_scales_is_scaled_by_blocks() -> None:
+    found = find_scales({"a.weight": ("F8_E4M3", ()), "a.weight_scale": ("F32", (5,))})
+    assert (found.by_blocks, found.of) == ({"a.weight"}, {})
 
 
 def test_tensors_that_only_sound_like_scales_stay_what_they_are() -> None:

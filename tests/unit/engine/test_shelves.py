@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 
+from limner.backends.catalogue import Catalogue, Removal
+from limner.backends.settings import NativeSettings
 from limner.engine import checkpoint_judge, tensor_files
 from limner.engine.checkpoint_index import CheckpointIndex, Fetched, rules
 from limner.engine.checkpoints import (
@@ -21,7 +26,8 @@ from limner.engine.checkpoints import (
     find_checkpoint,
     list_checkpoints,
 )
-from limner.errors import BrokenCheckpoint, NotFound
+from limner.engine.needs import FAMILIES, strangeness
+from limner.errors import BrokenCheckpoint, NotFound, StorageError
 from tests.support.checkpoints import (
     TRANSFORMER,
     original_transformer,
@@ -35,6 +41,7 @@ from tests.support.checkpoints import (
 
 PARTS = tiny_components()
 NOWHERE = Path("/nowhere")
+UNET = {"out.2.weight": (4, 320, 3, 3), "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768)}
 FACTS = {key: TRANSFORMER[key] for key in ("axes_dims", "axes_lens")}
 
 
@@ -47,10 +54,16 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def forget() -> None:
+    """As in a new process: nothing is remembered of files but what an index says."""
+    vars(checkpoint_judge)["_facts"].cache_clear()
+    vars(checkpoint_judge)["_ANSWERS"].clear()
+
+
 @pytest.fixture(autouse=True)
 def _forgetful() -> None:  # pyright: ignore[reportUnusedFunction]
     """What one test made this process remember of files is of no use to the next."""
-    checkpoint_judge.forget()
+    forget()
 
 
 def put(pool: Path, source: str, target: Path) -> Path:
@@ -233,7 +246,7 @@ def test_an_unchanged_list_opens_no_file(pool: Path, tmp_path: Path, monkeypatch
     for number in range(20):
         (root / "unet" / f"z{number}.safetensors").hardlink_to(put(pool, DENOISER, tmp_path / f"{number}"))
     first = listed(root, index=index)
-    checkpoint_judge.forget()
+    forget()
     read = reads(monkeypatch)
     assert listed(root, index=index) == first
     assert read == []
@@ -262,7 +275,7 @@ def test_the_family_of_a_checkpoint_is_remembered(pool: Path, tmp_path: Path, mo
     asked = {name: family_of(name, NOWHERE, NOWHERE, elsewhere) for name in ("z-image", "video", "nothing")}
     assert asked == {"z-image": "zimage", "video": "wan", "nothing": None}
     assert family_of(str(root / "unet" / "z-image.safetensors"), NOWHERE, NOWHERE) == "zimage"
-    checkpoint_judge.forget()
+    forget()
     read = reads(monkeypatch)
     assert family_of("z-image", NOWHERE, NOWHERE, elsewhere) == "zimage"
     assert read == []
@@ -333,6 +346,93 @@ def test_an_index_that_cannot_be_written_is_no_hindrance(pool: Path, tmp_path: P
     assert listed(pool, index=tmp_path / "file" / "index.json")["tiny"].problem == ""
 
 
+def test_a_change_of_an_index_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    index = CheckpointIndex(tmp_path / "file" / "index.json")
+    changes = (
+        lambda: index.add(tmp_path),
+        lambda: index.forget(tmp_path),
+        lambda: index.record(Fetched("o/n", "c", str(tmp_path), ())),
+    )
+    for change in changes:
+        with pytest.raises(StorageError, match=r"cannot be written: .* Check the permissions"):
+            change()
+
+
+def test_an_index_that_was_tampered_with_deletes_nothing_outside_its_folder(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "fetched" / "o" / "n", tmp_path / "precious"
+    folder.mkdir(parents=True)
+    outside.write_text("x")
+    (folder / "own").write_text("x")
+    (folder / "linked").symlink_to(outside)
+    (folder / "away").symlink_to(tmp_path)
+    files = ("own", "linked", "away/precious", "../../../precious", str(outside))
+    index = tmp_path / "index.json"
+    CheckpointIndex(index).record(Fetched("o/n", "c", str(folder), files))
+    catalogue = Catalogue(NativeSettings(models_dir=tmp_path, index_path=index), NOWHERE)
+    removal = catalogue.removal("o/n")
+    assert set(removal.files) == {folder / "own", folder / "linked"}
+    catalogue.remove(Removal(fetched=removal.fetched, files=tuple(folder / file for file in files)))
+    assert outside.read_text() == "x"
+    assert not (folder / "own").exists()
+    assert not (folder / "linked").is_symlink()
+
+
+def test_a_closed_folder_is_listed_with_the_reason_beside_the_others(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, other = comfyui(pool, tmp_path / "models"), tmp_path / "other"
+    closed = (put(pool, "folder", root / "closed"), put(pool, "folder", other))
+    scandir, listdir = os.scandir, os.listdir
+
+    def refusing(look: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def looked(path: Any) -> Any:
+            if any(Path(path).is_relative_to(folder) for folder in closed):
+                raise PermissionError(13, "Permission denied", str(path))
+            return look(path)
+
+        return looked
+
+    monkeypatch.setattr(os, "scandir", refusing(scandir))
+    monkeypatch.setattr(os, "listdir", refusing(listdir))
+    entries = listed(root, other)
+    assert {name: bool(entry.problem) for name, entry in entries.items()} == {
+        "z-image": False,
+        "closed": True,
+        "other": True,
+    }
+    for folder in closed:
+        said = entries[folder.name].problem
+        assert said == f"`{folder}` cannot be read (Permission denied). Check its permissions."
+    with pytest.raises(BrokenCheckpoint, match="cannot be read"):
+        find_checkpoint("closed", NOWHERE, NOWHERE, None, Elsewhere((root,)))
+
+
+def test_vaes_that_look_alike_are_told_apart_by_the_names_they_usually_have(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need = next(need for need in cast(Any, FAMILIES["sd15"].needs)(UNET) if need.part == "vae")
+    usual = {
+        "sd15": ("vae-ft-mse-840000-ema-pruned.safetensors", "vae_ft_ema.safetensors", "sd-vae.safetensors"),
+        "sdxl": ("sdxl_vae.safetensors", "sd_xl_base_vae.safetensors", "SDXL-VAE-fp16-fix.safetensors"),
+    }
+    for family, other in (("sd15", "sdxl"), ("sdxl", "sd15")):
+        assert {strangeness(name, need, family) for name in usual[family]} == {0}
+        assert {strangeness(name, need, family) for name in usual[other]} == {2}
+        assert strangeness("anything.vae.safetensors", need, family) == 1
+    root = comfyui(pool, tmp_path / "models")
+    put(pool, VAE, root / "vae" / "sd-vae.safetensors")
+    chosen = {"zimage": "ae.safetensors", "sd15": "sd-vae.safetensors"}
+    monkeypatch.setattr("limner.engine.shelves.FAMILIES", {**FAMILIES, "sd15": FAMILIES["zimage"]})
+    for family, file in chosen.items():
+
+        def as_if(source: object, family: str = family) -> str:
+            return family
+
+        monkeypatch.setattr("limner.engine.shelves.require_family", as_if)
+        assert find_checkpoint("z-image", NOWHERE, NOWHERE, None, Elsewhere((root,))).vae.name == file
+
+
 def test_a_single_file_that_was_added_is_a_checkpoint_or_a_part(pool: Path, tmp_path: Path) -> None:
     root = comfyui(pool, tmp_path / "models")
     index = CheckpointIndex(tmp_path / "index.json")
@@ -366,7 +466,7 @@ def test_a_request_loads_what_lies_in_a_further_folder(pool: Path, tmp_path: Pat
 
 def test_an_unknown_name_lists_names_of_all_folders(pool: Path, tmp_path: Path) -> None:
     root = comfyui(pool, tmp_path / "models")
-    with pytest.raises(NotFound, match="Known: `z-image`"):
+    with pytest.raises(NotFound, match="The nearest: `z-image`"):
         find_checkpoint("z-imag", NOWHERE, NOWHERE, None, Elsewhere((root,)))
 
 

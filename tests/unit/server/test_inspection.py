@@ -61,6 +61,12 @@ async def test_our_own_picture_gives_the_request_of_that_one_picture(client: htt
 
 
 @pytest.mark.usefixtures("sketchbook")
+async def test_a_recipe_that_names_no_hash_is_not_said_to_differ(client: httpx.AsyncClient) -> None:
+    made = recipe().model_copy(update={"checkpoint_sha256": ""})
+    assert (await told(client, encoded(gradient(), made, OutputSettings(format="png"))))["notes"] == []
+
+
+@pytest.mark.usefixtures("sketchbook")
 async def test_what_is_not_here_is_named(client: httpx.AsyncClient, tmp_path: Path) -> None:
     made = recipe(
         adapters=(AdapterRequest(name="gone"),), references=({"path": str(tmp_path / "a.png")},), backend="elsewhere"

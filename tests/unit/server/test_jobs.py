@@ -221,6 +221,21 @@ async def test_the_same_recipe_is_not_painted_twice_unless_asked(
     assert not (await posted(client, wait=30, seed=4))["cached"]
 
 
+async def test_pictures_painted_before_tell_what_became_of_their_adapters(tmp_path: Path) -> None:
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "ink.safetensors").write_bytes(bytes([2, 0, 0, 0, 0, 0, 0, 0]) + b"{}")
+    service = fake_service(settings_for(tmp_path), FakeBackend(misfits=["ink"]))
+    async with client_of(build(service)) as client, worker_of(service):
+        report = {"models": [{"name": "sketchbook", "sha256": "ab" * 32}]}
+        await WorkerRows(service.database).register("knows-the-hash", "native", 1, report)
+        first, again = [await posted(client, wait=30, seed=3, adapters=[{"name": "ink"}]) for _ in range(2)]
+        assert again["cached"] and first["warnings"]
+        assert (again["adapters"], again["warnings"]) == (first["adapters"], first["warnings"])
+        assert again["adapters"][0]["status"] == "skipped"
+        strict = await posted(client, seed=3, adapters=[{"name": "ink"}], on_adapter_mismatch="fail")
+        assert not strict["cached"]
+
+
 async def test_too_many_waiting_jobs_are_refused_for_now(tmp_path: Path) -> None:
     service = fake_service(settings_for(tmp_path, jobs={"waiting_limit": 2}))
     async with client_of(build(service)) as client:

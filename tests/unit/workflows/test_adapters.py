@@ -29,6 +29,14 @@ def test_a_name_is_looked_for_in_the_folders_in_their_order(tmp_path: Path) -> N
     assert find_adapter("oil", folders) == other
 
 
+def test_a_second_file_of_a_name_is_called_after_its_folder_as_well(tmp_path: Path) -> None:
+    first = _file(tmp_path / "comfy" / "loras" / "ink.safetensors")
+    second = _file(tmp_path / "forge" / "loras" / "ink.safetensors")
+    folders = (first.parent, second.parent)
+    assert list_adapters(folders) == {"ink": first, "forge/ink": second}
+    assert list_adapters((first.parent, first.parent)) == {"ink": first}
+
+
 def test_folders_inside_are_part_of_the_name(tmp_path: Path) -> None:
     _file(tmp_path / "styles" / "ink.safetensors")
     _file(tmp_path / "trained" / "pytorch_lora_weights.safetensors")

@@ -24,7 +24,7 @@ def asked(**fields: Any) -> GenerationRequest:
         (None, {"references": TWO}, InvalidRequest, "starts from one reference picture; this request has 2"),
         ("sdxl", {"references": TWO, "references_as": "context"}, Unsupported, "SDXL, which cannot look at pictures"),
         ("flux", {"references": TWO * 5, "references_as": "context"}, InvalidRequest, "3 pictures at most.* has 10"),
-        ("zimage", {"clip_skip": 2}, Unsupported, "does not read with CLIP"),
+        ("zimage", {"clip_skip": 2}, Unsupported, "where the layer of CLIP cannot be chosen"),
         ("sdxl", {"guidance": 3.5}, Unsupported, "is told no guidance"),
     ],
 )
