@@ -51,7 +51,7 @@ export const library = {
     looking: "The worker is looking for checkpoints",
     lookingHint: "It has just started. This takes some seconds.",
     where:
-      "Your own checkpoints go into the folder <1>models</1> of limner's home, or the one that the setting <3>native.models_dir</3> names: a diffusers folder, or a safetensors file in ComfyUI's layout. They appear here within seconds.",
+      "Your own checkpoints go into the folder <1>models</1> of limner's home, or the one that the setting <3>native.models_dir</3> names: diffusers folders, and files as ComfyUI keeps them. Where you have some already, `limner models add` uses them where they lie. They appear here within seconds.",
   },
   loras: {
     search: "Search LoRAs",

@@ -52,7 +52,7 @@ export const library: Same<Words["library"]> = {
     looking: "工作进程正在查找模型",
     lookingHint: "它刚刚启动，需要几秒钟。",
     where:
-      "把你自己的模型放进 limner 主目录的 <1>models</1> 文件夹，或设置项 <3>native.models_dir</3> 指定的文件夹：diffusers 文件夹，或 ComfyUI 布局的 safetensors 文件。几秒钟后就会出现在这里。",
+      "把你自己的模型放进 limner 主目录的 <1>models</1> 文件夹，或设置项 <3>native.models_dir</3> 指定的文件夹：diffusers 文件夹，或按 ComfyUI 方式存放的文件。已有的模型可以用 `limner models add` 就地使用。几秒钟后就会出现在这里。",
   },
   loras: {
     search: "搜索 LoRA",
