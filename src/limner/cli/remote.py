@@ -136,7 +136,8 @@ class Remote:
         async with aclosing(self.follow(job_id)) as events:
             while True:
                 try:
-                    event = await asyncio.wait_for(anext(events), LOG_PAUSE_S if told else ANSWER_S)
+                    async with asyncio.timeout(LOG_PAUSE_S if told else ANSWER_S):
+                        event = await anext(events)
                 except (TimeoutError, StopAsyncIteration):
                     return told
                 if event.number is None:

@@ -136,7 +136,8 @@ class ProcrastinateQueue:
             while not stop.is_set():
                 if not await shift.work(slots, stop):
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), RECONNECT_S)
+                        async with asyncio.timeout(RECONNECT_S):
+                            await stop.wait()
         finally:
             sweeping.cancel()
             await asyncio.gather(sweeping, return_exceptions=True)
@@ -207,7 +208,8 @@ class ProcrastinateQueue:
                 log.exception("waiting jobs could not be admitted")
                 await asyncio.sleep(RECONNECT_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), self.stalled_s / 3)
+                async with asyncio.timeout(self.stalled_s / 3):
+                    await changed.wait()
 
     async def _sweep(self, connection: AsyncConnection, lane: str) -> None:
         if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _SWEEP_LOCK}):

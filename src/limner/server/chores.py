@@ -28,7 +28,8 @@ async def keep_house(service: Service, stop: asyncio.Event) -> None:
             next_cleaning = loop.time() + CLEAN_EVERY_S
             await clean(service)
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), REAP_EVERY_S)
+            async with asyncio.timeout(REAP_EVERY_S):
+                await stop.wait()
 
 
 async def clean(service: Service) -> None:

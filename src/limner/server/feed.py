@@ -151,7 +151,8 @@ class Feed:
                         yield message
                 waits_for_live = live_due > now and self._has_live_news(scope, told)
                 try:
-                    await asyncio.wait_for(waker.wait(), live_due - now if waits_for_live else SILENCE_S)
+                    async with asyncio.timeout(live_due - now if waits_for_live else SILENCE_S):
+                        await waker.wait()
                 except TimeoutError:
                     if quiet and not waits_for_live:
                         yield None
@@ -242,7 +243,8 @@ class Feed:
 
     async def _somebody_listens(self) -> bool:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), LOOK_EVERY_S)
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await self._closed.wait()
         return bool(self._listeners) and not self._closed.is_set()
 
     async def _take_events(self) -> set[_Scope]:

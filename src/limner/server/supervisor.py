@@ -78,7 +78,8 @@ class Supervisor:
             pause_s = SHORTEST_PAUSE_S if sound else min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, pause_s * 2))
             log.warning("worker %s %s; starting another in %.1f s", name, end, pause_s)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._stop.wait()
 
     async def _run_one(self, name: str) -> str:
         who = ("--name", name, "--parent", str(os.getpid()))

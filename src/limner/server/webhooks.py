@@ -128,7 +128,8 @@ class Webhooks:
                     self._running.add(task)
                     task.add_done_callback(self._running.discard)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), LOOK_EVERY_S)
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await stop.wait()
         finally:
             for task in self._running:
                 task.cancel()
