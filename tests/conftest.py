@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from hypothesis import HealthCheck, settings
 from tests.support.buckets import Bucket, bucket_server, fresh_bucket
 from tests.support.databases import postgres_database, postgres_server
 
-# How long an example takes says more of the machine, which may be busy, than of the code.
-settings.register_profile("limner", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says more of the machine, which may be busy, than of the code. What decides whether a change
+# lands is asked the same examples every time; new ones are looked for wherever else the tests run.
+settings.register_profile(
+    "limner", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("limner")
 
 

@@ -66,8 +66,11 @@ def test_model_that_always_sees_one_picture_ends_with_it(
     model: Parameterization, sampler: str, schedule: str, steps: int, denoise: float
 ) -> None:
     picture = torch.linspace(-2, 2, 24).reshape(SHAPE)
-    out, _ = _run(_begin(sampler, sigmas_for(model, schedule, steps, denoise), model), lambda x, sigma: picture)
-    assert torch.allclose(out, picture, atol=1e-4)
+    sigmas = sigmas_for(model, schedule, steps, denoise)
+    out, _ = _run(_begin(sampler, sigmas, model), lambda x, sigma: picture)
+    # ddpm reckons with 1 - 1/(1 + sigma^2), as ComfyUI does: of a low level, float32 keeps few digits of that.
+    lost = 4 * torch.finfo(torch.float32).eps / float(sigmas[sigmas > 0].min()) ** 2 if sampler == "ddpm" else 0.0
+    assert (out - picture).abs().max() < 2e-4 + lost
 
 
 @settings(max_examples=30)
