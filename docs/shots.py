@@ -49,8 +49,9 @@ PAINTED: tuple[tuple[str, int, tuple[int, int], dict[str, Any]], ...] = (
     ("a purple boat on the sea", 11, TALL, {}),
 )
 SEEN_IMAGES_ARE_THERE = """() => [...document.images].every((image) => {
-    const { top, bottom } = image.getBoundingClientRect();
-    return image.complete || bottom < 0 || top > innerHeight;
+    const { top, bottom, left, right, width } = image.getBoundingClientRect();
+    const isAway = bottom < 0 || top > innerHeight || right < 0 || left > innerWidth;
+    return image.complete || isAway || width === 0;
 })"""
 SHOWN = "a red boat on the sea"
 
