@@ -122,6 +122,8 @@ class Studio:
             backend = self.backend(name)
             wanted = tuple(plans[number] for number in numbers)
             on_it = request.model_copy(update={"backend": backend.name})
+            if name == NATIVE and self._only is None and name != names[0]:
+                on_it = self._taken_over(on_it)
             return backend, replace(self.order(on_it, wanted, backend, references, mask), token=token)
 
         names = await asyncio.to_thread(self.route, request)
@@ -299,17 +301,19 @@ class Studio:
         self, request: GenerationRequest, families: Mapping[str, str] | None
     ) -> tuple[GenerationRequest, Preset, str | None]:
         """The request with what its preset says for it, that preset, and the family where it is known."""
-        native = self._only is None and bool({NATIVE, AUTO} & {request.backend, *request.fallback})
-        known = families if families is not None else self.families() if native else {}
+        native = self._only is None and request.backend in (NATIVE, AUTO)
+        # What another backend has by default is not known here; of a checkpoint that is named, ours may be a copy.
+        ours = native or (self._only is None and NATIVE in request.fallback and request.model is not None)
+        known = families if families is not None else self.families() if ours else {}
         model = request.model or self.default_model
-        family = known.get(model) or self._family_of(model) if native else None
+        family = known.get(model) or self._family_of(model) if ours else None
         if request.stages:
             return request, Preset(name="stages", stages=request.stages), family
         edits = bool(request.references) and not request.mask and edits_pictures(model, family)
         otherwise = EDITING_PRESET if edits and request.references_as != "start" else self.presets.default_for(family)
         preset = self.presets.get(request.preset or otherwise)
         chosen: dict[str, object] = {}
-        unfit = bool(native and preset.family and family and family != preset.family)
+        unfit = bool(preset.family and family and family != preset.family)
         if unfit and request.model is not None:
             raise InvalidRequest(
                 f"Preset `{preset.name}` is made for {_title(preset.family)}; checkpoint `{request.model}` is "
@@ -317,14 +321,7 @@ class Studio:
                 preset=preset.name,
             )
         if unfit:
-            fitting = _fitting(preset, known)
-            if fitting is None:
-                raise NotFound(
-                    f"Preset `{preset.name}` is made for {_title(preset.family)}, and there is no such checkpoint. "
-                    "Add one with `limner models add`, or name a `model`.",
-                    preset=preset.name,
-                )
-            chosen["model"], family = fitting, preset.family
+            chosen["model"], family = _fitting(preset, known), preset.family
         said = request.model_fields_set
         for name in ("negative_prompt", "clip_skip", "references_as"):
             if name not in said and (value := getattr(preset, name)):
@@ -332,6 +329,20 @@ class Studio:
         if not request.references:
             chosen.pop("references_as", None)
         return request.model_copy(update=chosen), preset, family
+
+    def _taken_over(self, request: GenerationRequest) -> GenerationRequest:
+        """A request that was planned for another backend, with a checkpoint of ours that suits its preset.
+
+        Raises `NotFound` and `Unsupported` where there is none, or where ours cannot do what was asked for.
+        """
+        model, known = request.model or self.default_model, self.families()
+        family = known.get(model) or self._family_of(model)
+        if request.model is None and request.preset:
+            preset = self.presets.get(request.preset)
+            if preset.family and family and family != preset.family:
+                request, family = request.model_copy(update={"model": _fitting(preset, known)}), preset.family
+        require_fitting(request, family)
+        return request
 
     def order(
         self,
@@ -376,12 +387,21 @@ def _title(family: str | None) -> str:
     return facts.title if facts else str(family)
 
 
-def _fitting(preset: Preset, known: Mapping[str, str]) -> str | None:
-    """The first checkpoint of a preset's family, one that is made to change pictures where the preset does."""
+def _fitting(preset: Preset, known: Mapping[str, str]) -> str:
+    """The first checkpoint of a preset's family, one that is made to change pictures where the preset does.
+
+    Raises `NotFound` where there is none.
+    """
     names = [name for name, family in known.items() if family == preset.family]
     if preset.references_as in ("context", "stitched"):
         names.sort(key=lambda name: not edits_pictures(name, preset.family))
-    return next(iter(names), None)
+    if not names:
+        raise NotFound(
+            f"Preset `{preset.name}` is made for {_title(preset.family)}, and there is no such checkpoint. "
+            "Add one with `limner models add`, or name a `model`.",
+            preset=preset.name,
+        )
+    return names[0]
 
 
 def presets_of(settings: Settings) -> Presets:

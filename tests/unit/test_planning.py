@@ -89,3 +89,27 @@ def test_a_request_that_falls_back_to_the_engine_is_planned_for_it(studio: Studi
 def test_denoise_says_what_it_is_for_when_pictures_are_only_looked_at(studio: Studio, picture: str) -> None:
     with pytest.raises(InvalidRequest, match="this request only looks at its pictures"):
         planned(studio, model="edits-kontext", references=[{"path": picture}], denoise=0.5)
+
+
+def test_what_is_planned_for_another_backend_asks_for_no_checkpoint_here(studio: Studio, picture: str) -> None:
+    fields: dict[str, Any] = {"backend": "comfyui", "fallback": ["native"], "preset": "kontext-edit"}
+    request, plan = planned(studio, {"sketchbook": "zimage"}, references=[{"path": picture}], guidance=3.0, **fields)
+    assert (request.model, request.references_as, plan.stages[0].guidance) == (None, "context", 3.0)
+
+
+async def test_the_engine_takes_over_with_a_checkpoint_that_suits_the_preset_or_says_that_there_is_none(
+    studio: Studio, tmp_path: Path
+) -> None:
+    request = GenerationRequest(prompt="a boat", backend="comfyui", fallback=("native",), preset="flux-portrait")
+    small = request.model_copy(update={"width": 64, "height": 64, "steps": 1})
+    with pytest.raises(NotFound, match="`flux-portrait` is made for FLUX, and there is no such checkpoint"):
+        await studio.generate(small)
+    save_folder(small_flux(), tmp_path / "models" / "mine")
+    async with studio:
+        (painted,) = await studio.generate(small)
+    assert (painted.recipe.checkpoint, painted.recipe.family, painted.recipe.request.backend) == (
+        "mine",
+        "flux",
+        "native",
+    )
+    assert any("Backend `comfyui` did not paint" in warning for warning in painted.warnings)
