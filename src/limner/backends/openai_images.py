@@ -115,7 +115,9 @@ class OpenAIBackend:
             proxied=not is_loopback(urlsplit(settings.base_url).hostname or ""),
             patience=patience,
         )
-        self._downloads = Downloads(settings.base_url, allow_private=settings.allow_private, resolve=resolve)
+        self._downloads = Downloads(
+            settings.base_url, allow_private=settings.allow_private, setting="openai.allow_private", resolve=resolve
+        )
         self._used: OrderedDict[str, int] = OrderedDict()
 
     def capabilities(self) -> Capabilities:

@@ -201,6 +201,7 @@ class Downloads:
     Args:
         trusted: address whose host and port are the operator's own choice and may be private.
         allow_private: whether all others may be so too.
+        setting: by which an operator says so, for messages.
         timeout_s: that a whole download may take.
         resolve: finds the addresses of names.
     """
@@ -210,11 +211,13 @@ class Downloads:
         trusted: str = "",
         *,
         allow_private: bool = False,
+        setting: str,
         timeout_s: float = 60.0,
         max_bytes: int = MAX_PICTURE_BYTES,
         resolve: Resolve = resolved,
     ) -> None:
         self._trusted = _origin(trusted)
+        self._setting = setting
         self._allow_private, self._timeout_s, self._max_bytes = allow_private, timeout_s, max_bytes
         self._resolve = resolve
 
@@ -279,7 +282,7 @@ class Downloads:
         if not allowed:
             raise Rejected(
                 f"The picture's address leads to {name}, which is not public. Nothing was fetched; "
-                "an operator who wants that sets `openai.allow_private`."
+                f"an operator who wants that sets `{self._setting}`."
             )
         return parts.copy_with(host=allowed[0])
 

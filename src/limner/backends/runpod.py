@@ -110,7 +110,9 @@ class RunpodBackend:
     ) -> None:
         self._settings = settings
         self._endpoint = Endpoint(settings, patience, answer_timeout_s)
-        self._downloads = Downloads(allow_private=settings.allow_private, resolve=resolve)
+        self._downloads = Downloads(
+            allow_private=settings.allow_private, setting="runpod.allow_private", resolve=resolve
+        )
         self._ids = JobIds(settings.jobs_dir or Path("runpod"), self._endpoint.url)
 
     def capabilities(self) -> Capabilities:

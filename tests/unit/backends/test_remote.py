@@ -157,7 +157,12 @@ async def elsewhere(name: str, port: int) -> list[str]:
 
 async def fetched(url: str, *, trusted: str = "", allow_private: bool = False, timeout_s: float = 5.0) -> bytes:
     downloads = Downloads(
-        trusted, allow_private=allow_private, timeout_s=timeout_s, max_bytes=10_000, resolve=elsewhere
+        trusted,
+        allow_private=allow_private,
+        setting="mine.allow_private",
+        timeout_s=timeout_s,
+        max_bytes=10_000,
+        resolve=elsewhere,
     )
     return await downloads.fetch(url)
 
@@ -173,7 +178,7 @@ async def test_a_picture_is_fetched_from_the_providers_own_host_and_from_where_i
 async def test_nothing_is_fetched_from_private_networks_by_name_or_by_redirect() -> None:
     async with ScriptedServer([Reply(302, headers={"Location": "http://inner.example/a.png"})]).listening() as server:
         for url, trusted in ((f"{server.url}/a", ""), ("http://inner.example/a", ""), (f"{server.url}/a", server.url)):
-            with pytest.raises(Rejected, match=r"which is not public\. Nothing was fetched"):
+            with pytest.raises(Rejected, match=r"which is not public\. Nothing was fetched.*`mine\.allow_private`"):
                 await fetched(url, trusted=trusted)
     assert len(server.asked) == 1
 
