@@ -1,7 +1,7 @@
-"""Muon in single precision (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
+"""Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) for processors.
 
 `torch.optim.Muon` orthogonalises in bfloat16, which processors without bfloat16 arithmetic emulate slowly. This one
-stays in float32 and orthogonalises all matrices of one shape in one batched product.
+does so only where there is such arithmetic, and orthogonalises all matrices of one shape in one batched product.
 """
 
 from __future__ import annotations
@@ -14,16 +14,22 @@ import torch
 from torch import Tensor
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies matrices of bfloat16 faster than those of float32."""
+    return torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
+
+
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Newton–Schulz iteration towards the nearest semi-orthogonal matrices of a stack (N, rows, columns)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = x.bfloat16() if has_bfloat16() else x
     for _ in range(iterations):
         gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):

@@ -401,6 +401,9 @@ class Recipe(FullRecord):
     family: str = Field(description="its architecture")
     device: str = Field(description="what it was painted on")
     precision: dict[str, str] = Field(description="component to dtype")
+    threads: int | None = Field(
+        default=None, description="CPU threads, on which the last digits of sums depend; absent where they changed"
+    )
     adapters: tuple[AdapterOutcome, ...] = Field(default=(), description="what became of the adapters")
     outcome: tuple[StageOutcome, ...] = Field(default=(), description="what each stage cost")
     warnings: tuple[str, ...] = Field(default=(), description="where it is not quite what was asked for")

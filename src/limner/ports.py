@@ -8,9 +8,9 @@ jobs to workers; the truth about a job is in the jobs table, whatever the queue 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -18,7 +18,7 @@ from limner.domain import GenerationRequest, Plan
 from limner.events import Event
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import CursorResult, Executable, ScalarResult
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,26 @@ Run = Callable[[str], Awaitable[None]]
 """Begins and runs the job of that id; returns when the attempt has ended, however it did."""
 
 
+class Connection(Protocol):
+    """What a transaction of the database can be asked for; SQLAlchemy's `AsyncConnection` is one."""
+
+    async def execute(self, statement: Executable, parameters: Any = None, /) -> CursorResult[*tuple[Any, ...]]:
+        """Run a statement."""
+        ...
+
+    async def scalar(self, statement: Executable, parameters: Any = None, /) -> Any:
+        """The first column of its first row; None without one."""
+        ...
+
+    async def scalars(self, statement: Executable, parameters: Any = None, /) -> ScalarResult[Any]:
+        """The first column of its rows."""
+        ...
+
+    def stream_scalars(self, statement: Executable, /) -> Awaitable[AsyncIterable[Any]]:
+        """The first column of its rows, of which there may be very many."""
+        ...
+
+
 class Queue(Protocol):
     """Delivers ids of pending jobs to workers, at least once; the fence in the jobs table makes the effect single."""
 
@@ -160,7 +180,7 @@ class Queue(Protocol):
         """Make in the database what the queue needs there; several processes may do so at once."""
         ...
 
-    async def put(self, connection: AsyncConnection, job_id: str) -> None:
+    async def put(self, connection: Connection, job_id: str) -> None:
         """Announce a job inside the transaction that wrote its row."""
         ...
 

@@ -14,8 +14,8 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from functools import partial
-from importlib.metadata import entry_points
+from functools import cache, partial
+from importlib.metadata import EntryPoints, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -418,7 +418,13 @@ def presets_of(settings: Settings) -> Presets:
 
 def backend_names() -> list[str]:
     """The names of all backends that are installed."""
-    return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    return sorted({*_BUILT_IN, *(point.name for point in _installed())})
+
+
+@cache
+def _installed() -> EntryPoints:
+    """What other packages bring; looked up once, as all files of all packages are asked for it."""
+    return entry_points(group=ENTRY_POINTS)
 
 
 def offered_backends(default: str) -> list[str]:
@@ -484,7 +490,7 @@ _BUILT_IN: dict[str, BackendFactory] = {
 def _make(name: str, settings: Settings) -> Backend:
     factory = _BUILT_IN.get(name)
     if factory is None:
-        found = entry_points(group=ENTRY_POINTS, name=name)
+        found = _installed().select(name=name)
         if not found:
             known = ", ".join(backend_names())
             raise NotFound(f"There is no backend `{name}`. Choose one of: {known}.", name=name, known=backend_names())

@@ -21,7 +21,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limner.backends.fake import FakeBackend
 from limner.domain import Job, JobStatus
@@ -32,7 +31,7 @@ from limner.jobs.store import JobStore, new_id
 from limner.jobs.tables import jobs
 from limner.jobs.worker import Worker
 from limner.jobs.workers import WorkerRows
-from limner.ports import Queue, Run
+from limner.ports import Connection, Queue, Run
 from tests.support.jobs import Painter, new_job, until
 
 SHORT_LEASE_S = 2.0
@@ -319,6 +318,6 @@ class _Spoiling:
 
     async def work(self, lane: str, loaded: Collection[str], slots: int, run: Run, stop: asyncio.Event) -> None: ...
 
-    async def put(self, connection: AsyncConnection, job_id: str) -> None:
+    async def put(self, connection: Connection, job_id: str) -> None:
         await self._queue.put(connection, job_id)
         raise _RolledBack

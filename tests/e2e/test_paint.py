@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from limner.media.metadata import read_recipe
 from tests.e2e.conftest import Limner
 from tests.support.checkpoints import write
 
@@ -35,6 +36,16 @@ def test_a_picture_is_painted_inspected_and_made_again_to_the_pixel(limner: Limn
     assert json.dumps(recipe).count("a red cat on a yellow background") >= 1
     limner("generate", "--like", picture, "--out", "again")
     assert (pixels(picture) == pixels(the_picture(limner.folder / "again"))).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_picture_is_made_again_with_as_many_threads(limner: Limner, threads: int) -> None:
+    paint = ("generate", "three orange kites", "--size", "64x64", "--steps", "1", "--preset", "sketch", "--seed", "5")
+    limner.environment["LIMNER_NATIVE__THREADS"] = str(threads)
+    limner(*paint, "--out", "first")
+    del limner.environment["LIMNER_NATIVE__THREADS"]
+    limner("generate", "--like", the_picture(limner.folder / "first"), "--out", "again")
+    assert read_recipe(the_picture(limner.folder / "again")).threads == threads
 
 
 def test_the_three_stages_of_the_progressive_preset_reach_the_full_size(limner: Limner) -> None:

@@ -7,7 +7,7 @@ import json
 import struct
 from contextlib import aclosing
 from dataclasses import replace
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -244,10 +244,7 @@ async def test_a_backend_is_found_by_entry_point(tmp_path: Path, monkeypatch: py
 
     point = Point("mine", "somewhere:else", studio_module.ENTRY_POINTS)
 
-    def found(**query: str) -> list[EntryPoint]:
-        return [point] if query.get("name", "mine") == "mine" else []
-
-    monkeypatch.setattr(studio_module, "entry_points", found)
+    monkeypatch.setattr(studio_module, "_installed", lambda: EntryPoints([point]))
     assert backend_names() == ["comfyui", "fake", "mine", "native", "openai", "runpod"]
     assert _studio(tmp_path).capabilities("mine").models == ("from-entry-point",)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from limner.engine.families.port import AppliedAdapters
     from limner.engine.inpainting import Inpainting
     from limner.engine.residency import Checkpoint, Places, Residency
+    from limner.engine.threads import Threads
 
 IDLE_S = 0.2
 
@@ -110,6 +111,7 @@ class Job:
     noted: set[str] = field(default_factory=set[str])
     painted: int = 0
     failed: int = 0
+    changes_before: int = 0  # of the number of threads
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -148,6 +150,7 @@ class NativeBackend:
         self._thread: threading.Thread | None = None
         self._engine: Engine | None = None
         self._residency: Residency | None = None
+        self._threads: Threads | None = None
         self._whole = WholePictures(lambda happening: self._commands.put(lambda: self._happened([happening])))
         self._jobs: dict[int, Job] = {}
         self._leaving: list[tuple[str, Future[None]]] = []
@@ -253,6 +256,8 @@ class NativeBackend:
     def _step(self) -> None:
         assert self._engine is not None
         started = time.monotonic()
+        if self._threads is not None:
+            self._threads.look()
         try:
             happenings = self._engine.step()
         except Exception as error:  # noqa: BLE001  # whatever it is, the thread must live and the callers must know
@@ -330,11 +335,11 @@ class NativeBackend:
 
     def _keeper(self) -> Residency:
         import_engine()
-        from limner.engine.device import use_threads
         from limner.engine.residency import Residency
+        from limner.engine.threads import Threads
 
         if self._residency is None:
-            use_threads(self._settings.threads)
+            self._threads = Threads(self._settings.threads)
             self._residency = Residency(places_of(self._settings), self._painted_with)
         return self._residency
 
@@ -371,6 +376,9 @@ class NativeBackend:
 
         if self._engine is None:
             self._engine = Engine(token_budget=self._settings.token_budget)
+        if not self._jobs and self._threads is not None:
+            self._threads.look(begins=True)
+        job.changes_before = self._threads.changes if self._threads else 0
         checkpoint = job.checkpoint = residency.get(job.request.model)
         self._hashes.begin(checkpoint)
         for note in checkpoint.notes:
@@ -544,8 +552,14 @@ class NativeBackend:
             eta_s=round(elapsed_s * (1 - done) / done, 2) if done > 0 else None,
         )
 
-    @staticmethod
-    def _image(job: Job, index: int, painted: Any, sha256: str, unread: str) -> ImageGenerated:
+    def _threads_of(self, job: Job) -> int | None:
+        """The CPU threads that a job was painted with, where that is one number."""
+        checkpoint, threads = job.checkpoint, self._threads
+        if threads is None or checkpoint is None or checkpoint.device != "cpu" or checkpoint.pipeline is not None:
+            return None
+        return threads.count if threads.changes == job.changes_before else None
+
+    def _image(self, job: Job, index: int, painted: Any, sha256: str, unread: str) -> ImageGenerated:
         from limner.engine.pixels import rgb_bytes
 
         checkpoint = job.checkpoint
@@ -571,6 +585,7 @@ class NativeBackend:
             family=checkpoint.loaded.name,
             device=checkpoint.device,
             precision=checkpoint.precision,
+            threads=self._threads_of(job),
             adapters=job.outcomes,
             outcome=painted.outcomes,
             warnings=tuple(job.warnings),

@@ -142,6 +142,8 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
         ctx.exit(Sending(application, flags["server"], original, place).run(requests))
     from limner.cli.painting import Painting
 
+    if original is not None:
+        settings = original.repeating(settings)
     ctx.exit(Painting(application, settings, original, place).run(requests))
 
 

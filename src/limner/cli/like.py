@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from limner.config import Settings
 from limner.domain import GenerationRequest, Recipe, Stage
 from limner.errors import InvalidRequest
 from limner.media.metadata import inspect_picture
@@ -55,6 +57,14 @@ class Original:
         if "output" in changes:
             changes["output"] = base["output"] | changes["output"]
         return checked(GenerationRequest, base | changes)
+
+    def repeating(self, settings: Settings) -> Settings:
+        """The settings with as many CPU threads as the original was painted with, unless they say how many."""
+        threads = self.recipe.threads if self.recipe and self.recipe.device == "cpu" else None
+        if threads is None or settings.native.threads is not None:
+            return settings
+        native = settings.native.model_copy(update={"threads": max(1, min(threads, os.cpu_count() or 1))})
+        return settings.model_copy(update={"native": native})
 
     def pinned(self, request: GenerationRequest, models: tuple[str, ...]) -> GenerationRequest:
         """The request with the checkpoint that made the original, where the request leaves it to the settings."""

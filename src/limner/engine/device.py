@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import math
-import os
 import platform
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psutil
 import torch
 
 from limner.engine.checkpoints import find_checkpoint
@@ -36,28 +33,6 @@ class DeviceReport:
     threads: int
     notes: tuple[str, ...]
     problems: tuple[str, ...]
-
-
-def use_threads(wish: int | None) -> int:
-    """Set how many CPU threads torch uses and answer the number.
-
-    Without a wish these are the cores that are idle now: threads that share a core wait for one another at every
-    operation, which is slower than one thread alone.
-    """
-    threads = wish or free_cores()
-    if threads != torch.get_num_threads():
-        torch.set_num_threads(threads)
-    return threads
-
-
-def free_cores() -> int:
-    """Cores this process may use, less those that others keep busy; at least 1."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if "OMP_NUM_THREADS" in os.environ:
-        return torch.get_num_threads()
-    busy = sum(psutil.cpu_percent(interval=0.1, percpu=True)) / 100
-    total = os.cpu_count() or 1
-    return max(1, min(allowed, math.floor(total - busy + 0.5)))
 
 
 def cuda_memory_bytes() -> dict[str, int]:

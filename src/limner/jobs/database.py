@@ -7,21 +7,24 @@ deadlock halfway. What the driver raises becomes `DatabaseError`, once, here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import event, inspect, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import URL, CursorResult, Executable, ScalarResult, create_engine, event, inspect, make_url, text
+from sqlalchemy import engine as sync
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from limner.errors import ConfigError, DatabaseError, InvalidRequest
+from limner.ports import Connection
 
 BUSY_TIMEOUT_MS = 10_000
 UPGRADE_PATIENCE_MS = 600_000
 """How long a process waits on SQLite while another brings the schema up to date: with many pictures that takes long."""
+STREAMED = 1000
+"""Rows that are read in one go where there may be very many."""
 IDLE_TIMEOUT_MS = 10_000
 """How long PostgreSQL waits for a process in the middle of a transaction, for whose locks others wait: it may be
 suspended, or its machine gone."""
@@ -60,11 +63,13 @@ class Database:
             Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
         parsed = parsed.set(drivername="sqlite+aiosqlite" if self.is_sqlite else "postgresql+psycopg")
         self.url = parsed.render_as_string(hide_password=False)
+        self._writer: _Writer | None = None
         try:
             if self.is_sqlite:
                 self.engine = create_async_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
                 event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
-                event.listen(self.engine.sync_engine, "begin", _begin_immediate)
+                event.listen(self.engine.sync_engine, "begin", _begin)
+                self._writer = _Writer(parsed)
             else:
                 network = {name: value for name, value in NETWORK.items() if name not in parsed.query}
                 self.engine = create_async_engine(
@@ -75,10 +80,10 @@ class Database:
             raise ConfigError("PostgreSQL needs a driver. Install it with: pip install 'limner[postgres]'") from error
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[AsyncConnection]:
+    async def begin(self) -> AsyncGenerator[Connection]:
         """A transaction that may write; committed at the end of the block, rolled back when it raises."""
         with translated():
-            async with self.engine.begin() as connection:
+            async with self._writer.begin() if self._writer else self.engine.begin() as connection:
                 yield connection
 
     @asynccontextmanager
@@ -86,7 +91,7 @@ class Database:
         """A connection for reading only; on SQLite it never waits for a writer."""
         with translated():
             async with self.engine.connect() as connection:
-                yield await connection.execution_options(reads_only=True)
+                yield connection
 
     async def upgrade(self) -> None:
         """Bring the schema to this release's form; several processes may do so at once.
@@ -101,7 +106,6 @@ class Database:
         newest = max(file.name.partition("_")[0] for file in MIGRATIONS.glob("versions/[0-9]*.py"))
         with suppress(SQLAlchemyError, OSError):
             async with self.engine.connect() as connection:
-                connection = await connection.execution_options(reads_only=True)
                 return await connection.scalar(text("SELECT version_num FROM alembic_version")) == newest
         return False
 
@@ -109,7 +113,6 @@ class Database:
         from alembic import command
         from alembic.config import Config
         from alembic.util.exc import CommandError
-        from sqlalchemy import create_engine
 
         driver = "sqlite" if self.is_sqlite else "postgresql+psycopg"
         engine = create_engine(make_url(self.url).set(drivername=driver))
@@ -143,6 +146,87 @@ class Database:
     async def aclose(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
+        if self._writer:
+            await self._writer.aclose()
+
+
+class _Writer:
+    """The transactions of this process that may write to a SQLite file, one after the other.
+
+    SQLite has one writer at a time, and whoever finds it busy sleeps ever longer before asking again: here the others
+    of this process wait instead, and go on at once. Only the beginning, which may have to wait for another process,
+    and the end, which may have to wait for the disk, go to a thread. What lies between takes microseconds a statement,
+    a tenth of what going to a thread and back takes; long searches belong into `Database.read`.
+    """
+
+    def __init__(self, url: URL) -> None:
+        connect = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
+        self._engine = create_engine(url.set(drivername="sqlite"), connect_args=connect)
+        event.listen(self._engine, "connect", _prepare_sqlite)
+        event.listen(self._engine, "begin", _begin_immediate)
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[Connection]:
+        """As `AsyncEngine.begin`."""
+        async with self._turn:
+            opening = asyncio.create_task(asyncio.to_thread(self._open))
+            try:
+                connection = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                await asyncio.wait((opening,))
+                if not opening.cancelled() and opening.exception() is None:
+                    await asyncio.to_thread(opening.result().close)
+                raise
+            try:
+                yield _Inline(connection)
+            except BaseException:
+                await whole(asyncio.to_thread(connection.close))
+                raise
+            await whole(asyncio.to_thread(_commit, connection))
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await asyncio.to_thread(self._engine.dispose)
+
+    def _open(self) -> sync.Connection:
+        connection = self._engine.connect()
+        try:
+            connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _commit(connection: sync.Connection) -> None:
+    with connection:
+        connection.commit()
+
+
+class _Inline:
+    """A connection whose statements run where they are awaited, except those with very many rows."""
+
+    def __init__(self, connection: sync.Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[*tuple[Any, ...]]:
+        return self._connection.execute(statement, parameters)
+
+    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        return self._connection.scalar(statement, parameters)
+
+    async def scalars(self, statement: Executable, parameters: Any = None) -> ScalarResult[Any]:
+        return self._connection.scalars(statement, parameters)
+
+    async def stream_scalars(self, statement: Executable) -> AsyncIterator[Any]:
+        return self._rows(await whole(asyncio.to_thread(self._connection.scalars, statement)))
+
+    @staticmethod
+    async def _rows(found: ScalarResult[Any]) -> AsyncGenerator[Any]:
+        while some := await whole(asyncio.to_thread(found.fetchmany, STREAMED)):
+            for row in some:
+                yield row
 
 
 async def database_exists(url: str) -> bool:
@@ -201,7 +285,7 @@ def translated() -> Generator[None]:
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin_immediate`
+    connection.isolation_level = None  # transactions are begun by `_begin` and `_begin_immediate`
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
@@ -215,9 +299,12 @@ def _prepare_postgresql(connection: Any, _: Any) -> None:
     connection.commit()
 
 
+def _begin(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
 def _begin_immediate(connection: Any) -> None:
-    reads_only = connection.get_execution_options().get("reads_only")
-    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _bad_url(url: str) -> str:

@@ -22,7 +22,6 @@ from PIL import Image
 from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Select, Text, cast, delete, func, insert, select, union, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limner.domain import GenerationRequest, ImageRecord, Plan, Recipe, Reference, Template, Upload
 from limner.errors import Conflict, InvalidRequest, NotFound, StorageError, TooLarge
@@ -33,7 +32,7 @@ from limner.jobs.tables import NAME_CHARACTERS, NOW, image_adapters, images, job
 from limner.media.metadata import encoded
 from limner.media.pictures import MAX_REFERENCE_BYTES, open_mask, open_reference, open_whole
 from limner.media.saving import SUFFIXES
-from limner.ports import Storage
+from limner.ports import Connection, Storage
 
 THUMBNAIL_PX = 384
 DECODED_AT_ONCE = 2
@@ -272,7 +271,7 @@ class Gallery:
             await self.remove_unused(keys)
         return removed
 
-    async def _named_uploads(self, connection: AsyncConnection) -> set[str]:
+    async def _named_uploads(self, connection: Connection) -> set[str]:
         named: set[str] = set()
         for column in (jobs.c.request, templates.c.request):
             # Most requests name none; those are not parsed.

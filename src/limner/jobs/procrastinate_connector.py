@@ -15,6 +15,7 @@ from sqlalchemy.engine import CursorResult, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limner.jobs.database import Database
+from limner.ports import Connection
 
 RECONNECT_S = 1.0
 
@@ -50,14 +51,14 @@ class Connector(BaseAsyncConnector):
             return await self.execute_query_all_async_with_connection(connection, query, **arguments)
 
     async def execute_query_all_async_with_connection(
-        self, connection: AsyncConnection, query: str, **arguments: Any
+        self, connection: Connection, query: str, **arguments: Any
     ) -> list[dict[str, Any]]:
         """All rows of a statement that is part of somebody's transaction."""
         return [dict(row) for row in (await _execute(connection, query, arguments)).mappings()]
 
-    async def run_script(self, connection: AsyncConnection, script: LiteralString) -> None:
+    async def run_script(self, connection: Connection, script: LiteralString) -> None:
         """Run several statements without arguments as part of somebody's transaction."""
-        raw = await connection.get_raw_connection()
+        raw = await cast(AsyncConnection, connection).get_raw_connection()
         await cast(psycopg.AsyncConnection[Any], raw.driver_connection).execute(script)
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
@@ -74,8 +75,10 @@ class Connector(BaseAsyncConnector):
             await asyncio.sleep(RECONNECT_S)
 
 
-async def _execute(connection: AsyncConnection, query: str, arguments: dict[str, Any]) -> CursorResult[Any]:
-    return await connection.exec_driver_sql(query, {name: _adapted(value) for name, value in arguments.items()})
+async def _execute(connection: Connection, query: str, arguments: dict[str, Any]) -> CursorResult[Any]:
+    return await cast(AsyncConnection, connection).exec_driver_sql(
+        query, {name: _adapted(value) for name, value in arguments.items()}
+    )
 
 
 def _adapted(value: Any) -> Any:

@@ -36,7 +36,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limner.domain import JobStatus
 from limner.errors import DatabaseError
@@ -44,7 +43,7 @@ from limner.jobs.database import Database
 from limner.jobs.procrastinate_connector import RECONNECT_S, Connector
 from limner.jobs.tables import jobs
 from limner.jobs.turns import in_turn, ranked_jobs
-from limner.ports import Run
+from limner.ports import Connection, Run
 
 TASK = "run"
 WINDOW = 32
@@ -101,7 +100,7 @@ class ProcrastinateQueue:
             if await connection.scalar(text("SELECT to_regclass('procrastinate_jobs')")) is None:
                 await self.connector.run_script(connection, schema.SchemaManager.get_schema())
 
-    async def put(self, connection: AsyncConnection, job_id: str) -> None:
+    async def put(self, connection: Connection, job_id: str) -> None:
         """Admit the job, if it is among the first of those that wait; else it is admitted when it is."""
         job = (
             await connection.execute(select(jobs.c.lane, jobs.c.owner, jobs.c.priority).where(jobs.c.id == job_id))
@@ -144,7 +143,7 @@ class ProcrastinateQueue:
 
     # --- the window --------------------------------------------------------------------------------------------------
 
-    async def _admit(self, connection: AsyncConnection, lane: str) -> None:
+    async def _admit(self, connection: Connection, lane: str) -> None:
         """Give entries to the jobs that fewer than `window` admitted ones go before.
 
         A job that outranks the window is so admitted although it is full, and nobody can fill it for all others.
@@ -211,7 +210,7 @@ class ProcrastinateQueue:
                 async with asyncio.timeout(self.stalled_s / 3):
                     await changed.wait()
 
-    async def _sweep(self, connection: AsyncConnection, lane: str) -> None:
+    async def _sweep(self, connection: Connection, lane: str) -> None:
         if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _SWEEP_LOCK}):
             return
         # Their entries stay behind, without a worker.
@@ -374,7 +373,7 @@ class _Manager(JobManager):
         await super().listen_for_jobs(on_notification=told, queues=queues)
 
 
-async def _lock(connection: AsyncConnection, key: int) -> None:
+async def _lock(connection: Connection, key: int) -> None:
     await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 

@@ -10,12 +10,10 @@ import logging
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from limner.errors import DatabaseError
 from limner.jobs.database import Database, whole
 from limner.jobs.turns import next_ids
-from limner.ports import Run
+from limner.ports import Connection, Run
 
 log = logging.getLogger("limner.queue")
 
@@ -37,7 +35,7 @@ class TableQueue:
     async def prepare(self) -> None:
         """Nothing to do: the table is there already."""
 
-    async def put(self, connection: AsyncConnection, job_id: str) -> None:
+    async def put(self, connection: Connection, job_id: str) -> None:
         """Nothing to do: the row itself is the entry."""
 
     async def cancel(self, job_id: str) -> None:

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, and_, delete, exists, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limner.domain import Fault, JobStatus
 from limner.errors import NotFound, StorageError
 from limner.jobs.gallery import ROWS_AT_ONCE, Gallery
 from limner.jobs.store import JobStore
 from limner.jobs.tables import NOW, events, images, jobs, uploads
+from limner.ports import Connection
 from limner.storage.local import LocalStorage
 
 LEFTOVER_AGE_S = 3600.0
@@ -210,5 +210,5 @@ class Repair:
         return True
 
 
-async def _ids(connection: AsyncConnection, which: ColumnElement[bool]) -> list[str]:
+async def _ids(connection: Connection, which: ColumnElement[bool]) -> list[str]:
     return list(await connection.scalars(select(jobs.c.id).where(which).order_by(jobs.c.seq)))

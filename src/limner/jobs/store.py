@@ -23,7 +23,6 @@ from pydantic import ValidationError
 from sqlalchemy import Executable, Select, and_, case, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limner.domain import (
     AdapterOutcome,
@@ -41,7 +40,7 @@ from limner.errors import AttemptsExhausted, BackendError, Conflict, InvalidRequ
 from limner.jobs.database import Database
 from limner.jobs.tables import NAME_CHARACTERS, NOW, deliveries, events, image_adapters, images, jobs, live, pictures
 from limner.jobs.turns import place_of
-from limner.ports import Queue
+from limner.ports import Connection, Queue
 from limner.validation import problems
 
 PENDING, PROCESSING = JobStatus.PENDING, JobStatus.PROCESSING
@@ -187,7 +186,7 @@ class JobStore:
                     return found, False
             raise
 
-    async def _same_key(self, connection: AsyncConnection, new: NewJob) -> Job | None:
+    async def _same_key(self, connection: Connection, new: NewJob) -> Job | None:
         row = (
             await connection.execute(
                 select(jobs.c.id, jobs.c.fingerprint).where(
@@ -204,7 +203,7 @@ class JobStore:
             )
         return await self._get(connection, row.id)
 
-    async def _check_room(self, connection: AsyncConnection, new: NewJob) -> None:
+    async def _check_room(self, connection: Connection, new: NewJob) -> None:
         if new.waiting_limit is None:
             return
         waiting = await connection.scalar(
@@ -213,7 +212,7 @@ class JobStore:
         if (waiting or 0) >= new.waiting_limit:
             raise QueueFull(f"{waiting} of your jobs wait already. Try again when some have ended.", waiting=waiting)
 
-    async def _insert(self, connection: AsyncConnection, new: NewJob) -> Job:
+    async def _insert(self, connection: Connection, new: NewJob) -> Job:
         job_id = new_id("job")
         written = await connection.execute(
             insert(jobs)
@@ -253,7 +252,7 @@ class JobStore:
         states = tuple(PictureState(index=number, seed=plan.seed) for number, plan in enumerate(new.plans))
         return _job(written.one(), states)
 
-    async def _answer_from_cache(self, connection: AsyncConnection, new: NewJob, job_id: str) -> bool:
+    async def _answer_from_cache(self, connection: Connection, new: NewJob, job_id: str) -> bool:
         found: list[Any] = []
         for key in new.recipe_keys:
             row = (
@@ -305,28 +304,26 @@ class JobStore:
             job = await self._get(connection, job_id, owner)
             return await self._placed(connection, job)
 
-    async def _placed(self, connection: AsyncConnection, job: Job) -> Job:
+    async def _placed(self, connection: Connection, job: Job) -> Job:
         """The job with its place in the queue, if it waits in one."""
         if job.status is not PENDING:
             return job
         place = await place_of(connection, job.id, job.lane)
         return job.model_copy(update={"queue_position": place})
 
-    async def _get(
-        self, connection: AsyncConnection, job_id: str, owner: str | None = None, strictly: bool = False
-    ) -> Job:
+    async def _get(self, connection: Connection, job_id: str, owner: str | None = None, strictly: bool = False) -> Job:
         row = (await connection.execute(select(jobs).where(jobs.c.id == job_id))).first()
         if row is None or (owner is not None and row.owner != owner):
             raise NotFound(f"There is no job `{job_id}`. Check the id; old jobs are removed after a while.")
         states = await self._pictures(connection, [job_id])
         return _job(row, states.get(job_id, ()), strictly)
 
-    async def _held(self, connection: AsyncConnection, job_id: str, owner: str | None = None) -> Job:
+    async def _held(self, connection: Connection, job_id: str, owner: str | None = None) -> Job:
         """As `_get`; nobody else changes the job before the end of the transaction."""
         await connection.execute(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update(key_share=True))
         return await self._get(connection, job_id, owner)
 
-    async def _pictures(self, connection: AsyncConnection, ids: Sequence[str]) -> dict[str, tuple[PictureState, ...]]:
+    async def _pictures(self, connection: Connection, ids: Sequence[str]) -> dict[str, tuple[PictureState, ...]]:
         rows = await connection.execute(
             select(pictures).where(pictures.c.job_id.in_(ids)).order_by(pictures.c.job_id, pictures.c.number)
         )
@@ -680,7 +677,7 @@ class JobStore:
                 "The worker does not answer any more; the job is run again.",
             )
 
-    async def _release(self, connection: AsyncConnection, which: Any, message: str, undo: bool = False) -> int:
+    async def _release(self, connection: Connection, which: Any, message: str, undo: bool = False) -> int:
         changes: dict[str, Any] = {"status": PENDING, "worker": None, "lease_until": None, "admitted": False}
         if undo:
             # The attempt's number stays used, so that the fence holds; it only does not count.
@@ -713,7 +710,7 @@ class JobStore:
                     await self.queue.put(connection, row.id)
         return len(rows)
 
-    async def _fail_exhausted(self, connection: AsyncConnection, which: Any) -> None:
+    async def _fail_exhausted(self, connection: Connection, which: Any) -> None:
         rows = await connection.execute(
             select(jobs.c.id, jobs.c.attempt).where(
                 which, jobs.c.status == PENDING, jobs.c.attempt >= jobs.c.max_attempts
@@ -726,7 +723,7 @@ class JobStore:
             )
             await self._close(connection, row.id, JobStatus.FAILED, Fault(code=AttemptsExhausted.code, message=message))
 
-    async def _fence(self, connection: AsyncConnection, claim: Claim) -> None:
+    async def _fence(self, connection: Connection, claim: Claim) -> None:
         """Lock the job's row for this transaction, if it still belongs to the attempt."""
         held = await connection.execute(
             update(jobs)
@@ -736,9 +733,7 @@ class JobStore:
         if held.rowcount != 1:
             raise LeaseLost(claim.job_id)
 
-    async def _close(
-        self, connection: AsyncConnection, job_id: str, status: JobStatus, fault: Fault | None = None
-    ) -> Job:
+    async def _close(self, connection: Connection, job_id: str, status: JobStatus, fault: Fault | None = None) -> Job:
         await connection.execute(
             update(jobs)
             .where(jobs.c.id == job_id)
@@ -772,7 +767,7 @@ class JobStore:
 
     async def _append(
         self,
-        connection: AsyncConnection,
+        connection: Connection,
         job_id: str,
         owner: str,
         told: Sequence[tuple[str, dict[str, Any]]],
@@ -890,7 +885,7 @@ def serial(cursor: str) -> int:
     return int(cursor)
 
 
-async def _insert_image(connection: AsyncConnection, values: dict[str, Any]) -> None:
+async def _insert_image(connection: Connection, values: dict[str, Any]) -> None:
     seq = await connection.scalar(insert(images).values(**values).returning(images.c.seq))
     names = {
         outcome["name"][:NAME_CHARACTERS]: None

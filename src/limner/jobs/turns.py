@@ -26,10 +26,10 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limner.domain import JobStatus
 from limner.jobs.tables import NOW, jobs
+from limner.ports import Connection
 
 TURN_S = 60.0
 """How long an owner whose job was begun counts as served, before whom others go although nothing is loaded for them."""
@@ -111,7 +111,7 @@ def in_turn(ranked: Any) -> tuple[ColumnElement[Any], ...]:
 
 
 async def next_ids(
-    connection: AsyncConnection, lane: str, loaded: Collection[str], owner_cap: int | None, limit: int
+    connection: Connection, lane: str, loaded: Collection[str], owner_cap: int | None, limit: int
 ) -> list[str]:
     """Ids of the `limit` jobs of a lane that are next; `loaded` and `owner_cap` as for `ranked_jobs`."""
     waits = select(jobs.c.id).where(jobs.c.status == JobStatus.PENDING, jobs.c.lane == lane).limit(1)
@@ -127,7 +127,7 @@ def _ordered(lane: str, loaded: frozenset[str], owner_cap: int | None) -> Select
     return select(ranked.c.id).order_by(*in_turn(ranked.c)).limit(bindparam("number", type_=Integer))
 
 
-async def place_of(connection: AsyncConnection, job_id: str, lane: str) -> int:
+async def place_of(connection: Connection, job_id: str, lane: str) -> int:
     """How many waiting jobs of its lane will be begun before a job, whatever is loaded."""
     return int(await connection.scalar(_before(), {"job_id": job_id, "its_lane": lane}) or 0)
 

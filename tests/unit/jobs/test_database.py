@@ -6,19 +6,18 @@ import asyncio
 import sqlite3
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, delete, event
+from sqlalchemy import Connection, delete, text
 
 from limner.errors import ConfigError, DatabaseError
 from limner.jobs import database as database_module
 from limner.jobs.database import Database
 from limner.jobs.gallery import Gallery, ImageFilter
 from limner.jobs.store import JobFilter, JobStore
-from limner.jobs.tables import image_adapters, metadata
+from limner.jobs.tables import image_adapters, jobs, metadata
 from tests.support.jobs import new_job, stored_picture
 
 
@@ -45,7 +44,7 @@ async def test_pictures_that_an_older_release_stored_are_found_by_their_adapters
     migration = import_module("limner.jobs.migrations.versions.0004_filters")
     async with database.begin() as connection:
         await connection.execute(delete(image_adapters))
-        await connection.exec_driver_sql(migration.KNOWN[connection.dialect.name])
+        await connection.execute(text(migration.KNOWN["sqlite" if database.is_sqlite else "postgresql"]))
     for name in ("ink", "wash"):
         assert [image.id for image in (await gallery.list(ImageFilter(adapter=name))).items] == [kept.id]
 
@@ -98,29 +97,75 @@ async def test_a_database_that_is_full_loses_only_the_write(tmp_path: Path) -> N
     store = JobStore(database)
     kept, _ = await store.create(new_job())
 
-    def allow(pages: int | None) -> None:
-        def limit(connection: Any, *_: object) -> None:
-            connection.execute(f"PRAGMA max_page_count={pages or 2**30}")
+    async def allow(pages: int) -> None:
+        async with database.begin() as connection:
+            await connection.execute(text(f"PRAGMA max_page_count={pages}"))
 
-        event.listen(database.engine.sync_engine, "connect", limit)
-
-    allow(1)  # SQLite takes the number of pages that there are
-    await database.engine.dispose()
+    await allow(1)  # SQLite takes the number of pages that there are
     made = await asyncio.gather(*(store.create(new_job(prompt="x" * 5000)) for _ in range(20)), return_exceptions=True)
     refused = [error for error in made if isinstance(error, BaseException)]
     assert refused
     for error in refused:
         assert isinstance(error, DatabaseError)
         assert "full" in error.message and "disk has space" in error.message
-    allow(None)
-    await database.engine.dispose()
+    await allow(2**30)
     await store.create(new_job())
-    jobs = (await store.list(JobFilter(), limit=200)).items
-    assert kept.id in [job.id for job in jobs]
-    for job in jobs:
+    found = (await store.list(JobFilter(), limit=200)).items
+    assert kept.id in [job.id for job in found]
+    for job in found:
         assert len(job.pictures) == 1
-        assert [found.number for found in await store.events(job.id)] == [1]
+        assert [event.number for event in await store.events(job.id)] == [1]
     await database.aclose()
+
+
+async def test_writers_of_a_process_take_turns_in_the_order_in_which_they_came(database: Database) -> None:
+    if not database.is_sqlite:
+        return
+    turns: list[int] = []
+
+    async def write(number: int) -> None:
+        async with database.begin() as connection:
+            await connection.execute(text("SELECT 1"))
+            await asyncio.sleep(0)
+            turns.append(number)
+
+    await asyncio.gather(*map(write, range(20)))
+    assert turns == list(range(20))
+
+
+@pytest.mark.parametrize("when", ["beginning", "writing"])
+async def test_a_writer_that_is_cancelled_leaves_nothing_and_holds_up_nobody(tmp_path: Path, when: str) -> None:
+    url = f"sqlite:///{tmp_path / 'limner.db'}"
+    here, elsewhere = Database(url), Database(url)
+    await here.upgrade()
+    inside = asyncio.Event()
+
+    async def write() -> None:
+        async with here.begin() as connection:
+            await connection.execute(delete(jobs))
+            inside.set()
+            await asyncio.sleep(60)
+
+    kept, _ = await JobStore(elsewhere).create(new_job())
+    if when == "beginning":
+        async with elsewhere.begin():
+            writing = asyncio.create_task(write())
+            await asyncio.sleep(0.1)
+            writing.cancel()
+            await asyncio.sleep(0.1)
+            assert not writing.done(), "its thread waits for the file"
+    else:
+        writing = asyncio.create_task(write())
+        await inside.wait()
+        writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    async with asyncio.timeout(2):
+        await JobStore(elsewhere).create(new_job())
+        await JobStore(here).create(new_job())
+    assert (await JobStore(here).get(kept.id)).id == kept.id
+    await here.aclose()
+    await elsewhere.aclose()
 
 
 async def test_reading_never_waits_for_a_writer(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import delete, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limner.domain import Fault, JobStatus
 from limner.errors import Conflict, DatabaseError, LeaseLost
@@ -18,6 +17,7 @@ from limner.jobs.gallery import Gallery
 from limner.jobs.queue import TableQueue
 from limner.jobs.store import JobStore, LiveState
 from limner.jobs.tables import images, jobs
+from limner.ports import Connection
 from tests.support.databases import postgres_database
 from tests.support.jobs import begun, new_image, new_job, painted, until
 from tests.support.records import recipe
@@ -36,14 +36,14 @@ async def shared(postgres: str) -> AsyncGenerator[JobStore]:
         await database.aclose()
 
 
-async def waits(connection: AsyncConnection, task: asyncio.Task[Any] | None = None) -> bool:
+async def waits(connection: Connection, task: asyncio.Task[Any] | None = None) -> bool:
     """Whether somebody waits for a lock, or the task has ended without."""
     blocked = await connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
     return bool(blocked) or (task is not None and task.done())
 
 
 async def meeting(
-    store: JobStore, first: Callable[[AsyncConnection], Awaitable[Any]], second: Awaitable[T]
+    store: JobStore, first: Callable[[Connection], Awaitable[Any]], second: Awaitable[T]
 ) -> asyncio.Task[T]:
     """Commit what `first` does when `second` waits for its locks; the task of `second`."""
     async with store.database.begin() as connection:
@@ -70,7 +70,7 @@ async def test_a_job_that_is_given_back_while_it_is_cancelled_ends(shared: JobSt
 async def test_a_job_that_ends_while_it_is_cancelled_has_ended_once(shared: JobStore) -> None:
     job, _ = await shared.create(new_job())
 
-    async def runs_and_ends(connection: AsyncConnection) -> None:
+    async def runs_and_ends(connection: Connection) -> None:
         await connection.execute(update(jobs).where(jobs.c.id == job.id).values(status=JobStatus.COMPLETED))
 
     task = await meeting(shared, runs_and_ends, shared.cancel(job.id))

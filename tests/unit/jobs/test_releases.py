@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from limner.domain import JobStatus
 from limner.errors import ConfigError
@@ -93,6 +93,6 @@ async def test_a_saved_request_of_a_newer_release_is_left_out(store: JobStore, g
 
 async def test_a_database_of_a_newer_form_is_refused(database: Database) -> None:
     async with database.begin() as connection:
-        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ConfigError, match=r"A newer release of limner has changed .*'9999'.*Update limner"):
         await database.upgrade()
