@@ -102,9 +102,12 @@ async def paint(names: Sequence[str], make: MakeOrder, count: int) -> AsyncGener
 
 
 async def _renumbered(backend: Backend, order: Order, numbers: Sequence[int]) -> AsyncGenerator[Event, None]:
+    as_they_are = list(numbers) == list(range(len(numbers)))
     async with aclosing(backend.run(order)) as events:
         async for event in events:
             match event:
+                case _ if as_they_are:
+                    yield event
                 case StageUpdate() | Progress() | Preview() | ImageGenerated():
                     yield event.model_copy(update={"index": numbers[event.index]})
                 case Failed(index=int() as index):

@@ -63,13 +63,13 @@ class Database:
             Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
         parsed = parsed.set(drivername="sqlite+aiosqlite" if self.is_sqlite else "postgresql+psycopg")
         self.url = parsed.render_as_string(hide_password=False)
-        self._writer: _Writer | None = None
+        self._file: _File | None = None
         try:
             if self.is_sqlite:
                 self.engine = create_async_engine(self.url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
                 event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
                 event.listen(self.engine.sync_engine, "begin", _begin)
-                self._writer = _Writer(parsed)
+                self._file = _File(parsed)
             else:
                 network = {name: value for name, value in NETWORK.items() if name not in parsed.query}
                 self.engine = create_async_engine(
@@ -83,8 +83,19 @@ class Database:
     async def begin(self) -> AsyncGenerator[Connection]:
         """A transaction that may write; committed at the end of the block, rolled back when it raises."""
         with translated():
-            async with self._writer.begin() if self._writer else self.engine.begin() as connection:
+            async with self._file.begin() if self._file else self.engine.begin() as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def glance(self) -> AsyncGenerator[Connection]:
+        """As `read`, for a few rows that an index finds: what is asked several times a second."""
+        with translated():
+            if self._file is None:
+                async with self.engine.connect() as connection:
+                    yield connection
+            else:
+                with self._file.reader.connect() as connection:
+                    yield _Inline(connection)
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
@@ -146,24 +157,25 @@ class Database:
     async def aclose(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
-        if self._writer:
-            await self._writer.aclose()
+        if self._file:
+            self._file.close()
 
 
-class _Writer:
-    """The transactions of this process that may write to a SQLite file, one after the other.
+class _File:
+    """A SQLite file without a thread for every statement: short reads, and transactions that may write.
 
     SQLite has one writer at a time, and whoever finds it busy sleeps ever longer before asking again: here the others
-    of this process wait instead, and go on at once. Only the beginning, which may have to wait for another process,
-    and the end, which may have to wait for the disk, go to a thread. What lies between takes microseconds a statement,
-    a tenth of what going to a thread and back takes; long searches belong into `Database.read`.
+    of this process wait instead, and go on at once, in their order. Only the beginning, which may have to wait for
+    another process, and the end, which may have to wait for the disk, go to a thread. What lies between takes
+    microseconds a statement, a tenth of going to a thread and back; long searches belong into `Database.read`.
     """
 
     def __init__(self, url: URL) -> None:
         connect = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
-        self._engine = create_engine(url.set(drivername="sqlite"), connect_args=connect)
-        event.listen(self._engine, "connect", _prepare_sqlite)
-        event.listen(self._engine, "begin", _begin_immediate)
+        self.reader, self._writer = (create_engine(url.set(drivername="sqlite"), connect_args=connect) for _ in "rw")
+        for engine in (self.reader, self._writer):
+            event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(self._writer, "begin", _begin_immediate)
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
@@ -185,12 +197,13 @@ class _Writer:
                 raise
             await whole(asyncio.to_thread(_commit, connection))
 
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await asyncio.to_thread(self._engine.dispose)
+    def close(self) -> None:
+        """Close all connections."""
+        for engine in (self.reader, self._writer):
+            engine.dispose()
 
     def _open(self) -> sync.Connection:
-        connection = self._engine.connect()
+        connection = self._writer.connect()
         try:
             connection.begin()
         except BaseException:

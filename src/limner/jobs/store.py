@@ -20,7 +20,21 @@ from importlib.metadata import version
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from sqlalchemy import Executable, Select, and_, case, delete, func, insert, select, text, update
+from sqlalchemy import (
+    Executable,
+    Insert,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -324,9 +338,7 @@ class JobStore:
         return await self._get(connection, job_id, owner)
 
     async def _pictures(self, connection: Connection, ids: Sequence[str]) -> dict[str, tuple[PictureState, ...]]:
-        rows = await connection.execute(
-            select(pictures).where(pictures.c.job_id.in_(ids)).order_by(pictures.c.job_id, pictures.c.number)
-        )
+        rows = await connection.execute(_pictures_of(), {"ids": list(ids)})
         found: dict[str, list[PictureState]] = {}
         for row in rows:
             error = known(Fault, row.error) if row.error else None
@@ -483,7 +495,7 @@ class JobStore:
     async def is_last_attempt(self, job_id: str) -> bool:
         """Whether a waiting job has lost attempts, and has only one left."""
         query = select(jobs.c.attempt, jobs.c.max_attempts).where(jobs.c.id == job_id)
-        async with self.database.read() as connection:
+        async with self.database.glance() as connection:
             row = (await connection.execute(query)).first()
         return row is not None and 0 < row.attempt == row.max_attempts - 1
 
@@ -510,7 +522,7 @@ class JobStore:
         if not held:
             return set(), set()
         query = select(jobs.c.id, jobs.c.attempt, jobs.c.cancel_requested, jobs.c.status).where(jobs.c.id.in_(held))
-        async with self.database.read() as connection:
+        async with self.database.glance() as connection:
             rows = (await connection.execute(query)).all()
         kept = {row.id for row in rows if row.attempt == held[row.id].attempt and row.status == PROCESSING}
         return held.keys() - kept, {row.id for row in rows if row.cancel_requested and row.id in kept}
@@ -725,11 +737,8 @@ class JobStore:
 
     async def _fence(self, connection: Connection, claim: Claim) -> None:
         """Lock the job's row for this transaction, if it still belongs to the attempt."""
-        held = await connection.execute(
-            update(jobs)
-            .where(jobs.c.id == claim.job_id, jobs.c.attempt == claim.attempt, jobs.c.status == PROCESSING)
-            .values(worker=claim.worker)
-        )
+        values = {"its_id": claim.job_id, "its_attempt": claim.attempt, "its_worker": claim.worker}
+        held = await connection.execute(_held_by(), values)
         if held.rowcount != 1:
             raise LeaseLost(claim.job_id)
 
@@ -776,13 +785,12 @@ class JobStore:
         """Write events behind those that there are; `last` is the newest one's number where that is known."""
         if not self.database.is_sqlite:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _EVENT_LOCK})
-        former = events.alias()
-        newest = select(func.coalesce(func.max(former.c.number), 0)).where(former.c.job_id == job_id)
         for place, (kind, data) in enumerate(told, 1):
-            number = newest.scalar_subquery() + 1 if last is None else last + place
-            await connection.execute(
-                insert(events).values(job_id=job_id, number=number, owner=owner, type=kind, data=data, created_at=NOW)
-            )
+            values = {"job_id": job_id, "owner": owner, "type": kind, "data": data}
+            if last is None:
+                await connection.execute(_next_event(), values | {"its_job": job_id})
+            else:
+                await connection.execute(_first_events(), values | {"number": last + place})
 
     async def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Events of a job with larger numbers than `after`, in order."""
@@ -796,7 +804,7 @@ class JobStore:
 
     async def newest(self) -> tuple[int, int]:
         """The newest event's id and the newest progress's version: they differ whenever there is something new."""
-        async with self.database.read() as connection:
+        async with self.database.glance() as connection:
             event = await connection.scalar(select(func.max(events.c.id)))
             version = await connection.scalar(select(func.max(live.c.version)))
             return int(event or 0), int(version or 0)
@@ -859,6 +867,41 @@ class JobStore:
                 LiveState(row.job_id, row.picture, row.version, row.progress, row.preview, row.preview_at, row.owner)
                 for row in rows
             ]
+
+
+# Statements that every job needs several times are made once: making one takes longer than running it.
+
+
+@cache
+def _first_events() -> Insert:
+    """Writes an event whose number is known."""
+    return insert(events).values(created_at=NOW)
+
+
+@cache
+def _next_event() -> Insert:
+    """Writes an event behind those that its job has."""
+    former = events.alias()
+    newest = select(func.coalesce(func.max(former.c.number), 0)).where(former.c.job_id == bindparam("its_job"))
+    return _first_events().values(number=newest.scalar_subquery() + 1)
+
+
+@cache
+def _held_by() -> Update:
+    """Locks the row of a job that belongs to an attempt."""
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("its_id"), jobs.c.attempt == bindparam("its_attempt"))
+        .where(jobs.c.status == PROCESSING)
+        .values(worker=bindparam("its_worker"))
+    )
+
+
+@cache
+def _pictures_of() -> Select[*tuple[Any, ...]]:
+    """The pictures of some jobs."""
+    query = select(pictures).where(pictures.c.job_id.in_(bindparam("ids", expanding=True)))
+    return query.order_by(pictures.c.job_id, pictures.c.number)
 
 
 @cache

@@ -26,7 +26,7 @@ from limner.jobs.store import JobStore, LiveState, StoredEvent
 
 LOOK_EVERY_S = 0.1
 SILENCE_S = 10.0
-"""After so long without news a subscriber gets None, so that its connection can show life."""
+"""After so long without news a subscriber gets nothing, so that its connection can show life."""
 KEPT_EVENTS = 5000
 PAGE = 1000
 LIVE_EVERY_S = 0.2
@@ -106,11 +106,14 @@ class Feed:
         self._floor = self._last = self._version = 0
         self._live: dict[str, dict[int, _Live]] = {}
 
-    def of_job(self, job_id: str, after: int) -> AsyncGenerator[Message | None]:
-        """Everything about one job after event number `after`, until it has ended; None when all is silent a while."""
+    def of_job(self, job_id: str, after: int) -> AsyncGenerator[Sequence[Message]]:
+        """Everything about one job after event number `after`, until it has ended.
+
+        Messages come as many at a time as there are; none at all when it has been silent for a while.
+        """
         return self._follow(_Scope(job_id, None), after)
 
-    def of_owner(self, owner: str, after: int) -> AsyncGenerator[Message | None]:
+    def of_owner(self, owner: str, after: int) -> AsyncGenerator[Sequence[Message]]:
         """Everything about all jobs of an owner after event id `after`; never ends."""
         return self._follow(_Scope(None, owner), after)
 
@@ -120,7 +123,7 @@ class Feed:
         if self._task is not None:
             await asyncio.wait((self._task,))
 
-    async def _follow(self, scope: _Scope, after: int) -> AsyncGenerator[Message | None]:
+    async def _follow(self, scope: _Scope, after: int) -> AsyncGenerator[Sequence[Message]]:
         with self._listening(scope) as waker:
             await self._start()
             told: dict[tuple[str, int], tuple[int, Message | None]] = {}
@@ -130,41 +133,42 @@ class Feed:
                 quiet = True
                 if behind or seen < self._floor:
                     seen, behind = self._last, False
-                    async for event in self._past(scope, after):
-                        after, ended, quiet = _place(scope, event), event.type == "done", False
-                        yield scope.message(_Entry(event))
+                    async for page in self._past(scope, after):
+                        after, ended, quiet = _place(scope, page[-1]), page[-1].type == "done", False
+                        yield [scope.message(_Entry(event)) for event in page]
                     if quiet and scope.job_id is not None and (await self._store.get(scope.job_id)).status.final:
                         return
                     if seen < self._floor:
                         continue  # it was told so slowly that it fell behind again
-                for entry in self._since(seen):
-                    seen = entry.event.id
-                    if scope.holds(entry.event) and _place(scope, entry.event) > after:
-                        after, ended, quiet = _place(scope, entry.event), entry.event.type == "done", False
-                        yield scope.message(entry)
+                if entries := self._since(seen):
+                    seen = entries[-1].event.id
+                    fresh = [e for e in entries if scope.holds(e.event) and _place(scope, e.event) > after]
+                    if fresh:
+                        newest = fresh[-1].event
+                        after, ended, quiet = _place(scope, newest), newest.type == "done", False
+                        yield [scope.message(entry) for entry in fresh]
                 if ended and scope.job_id is not None and seen >= self._last:
                     return
                 now = time.monotonic()
                 if now >= live_due and (news := self._live_news(scope, told)):
                     live_due, quiet = now + max(LIVE_EVERY_S, self._listeners / LIVE_PER_S), False
-                    for message in news:
-                        yield message
+                    yield news
                 waits_for_live = live_due > now and self._has_live_news(scope, told)
                 try:
                     async with asyncio.timeout(live_due - now if waits_for_live else SILENCE_S):
                         await waker.wait()
                 except TimeoutError:
                     if quiet and not waits_for_live:
-                        yield None
+                        yield ()
 
-    async def _past(self, scope: _Scope, after: int) -> AsyncIterator[StoredEvent]:
+    async def _past(self, scope: _Scope, after: int) -> AsyncIterator[Sequence[StoredEvent]]:
         while True:
             if scope.job_id is not None:
                 page = await self._store.events(scope.job_id, after, PAGE)
             else:
                 page = await self._store.feed(scope.owner, after, PAGE)
-            for event in page:
-                yield event
+            if page:
+                yield page
             if len(page) < PAGE:
                 return
             after = _place(scope, page[-1])

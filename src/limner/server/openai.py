@@ -341,25 +341,27 @@ async def _stream(parts: State, body: ImageBody, job: Job, kind: str, warnings: 
     done = dict.fromkeys(range(len(job.plans)), 0.0)
     try:
         async with aclosing(parts.feed.of_job(job.id, 0)) as messages:
-            async for message in messages:
-                if message is None:
+            async for some in messages:
+                if not some:
                     yield b": still here\n\n"
-                    continue
-                index = message.data.get("index", 0)
-                if message.type == "progress":
-                    done[index] = _share(job, message.data)
-                elif message.type == "preview" and sent[index] < wanted and done[index] >= sent[index] / (wanted + 1):
-                    content = await asyncio.to_thread(_enlarged, message.data["png"], job, index)
-                    told = {"type": f"{kind}.partial_image", "b64_json": content, "created_at": int(time.time())}
-                    told["partial_image_index"] = sent[index]
-                    yield _sent(PartialImageMessage.model_validate(facts | told))
-                    sent[index] += 1
-                elif message.type == "image_generated":
-                    sent[index] = wanted  # a preview that comes late is of no use any more
-                    content = await _content(parts, message.data["image_id"])
-                    told = {"type": f"{kind}.completed", "b64_json": content, "created_at": int(time.time())}
-                    told |= {"usage": _usage(job), "warnings": tuple(warnings) or None}
-                    yield _sent(CompletedImageMessage.model_validate(facts | told))
+                for message in some:
+                    index = message.data.get("index", 0)
+                    if message.type == "progress":
+                        done[index] = _share(job, message.data)
+                    elif (
+                        message.type == "preview" and sent[index] < wanted and done[index] >= sent[index] / (wanted + 1)
+                    ):
+                        content = await asyncio.to_thread(_enlarged, message.data["png"], job, index)
+                        told = {"type": f"{kind}.partial_image", "b64_json": content, "created_at": int(time.time())}
+                        told["partial_image_index"] = sent[index]
+                        yield _sent(PartialImageMessage.model_validate(facts | told))
+                        sent[index] += 1
+                    elif message.type == "image_generated":
+                        sent[index] = wanted  # a preview that comes late is of no use any more
+                        content = await _content(parts, message.data["image_id"])
+                        told = {"type": f"{kind}.completed", "b64_json": content, "created_at": int(time.time())}
+                        told |= {"usage": _usage(job), "warnings": tuple(warnings) or None}
+                        yield _sent(CompletedImageMessage.model_validate(facts | told))
         ended = await parts.service.store.get(job.id)
         failure = None if any(picture.image_id for picture in ended.pictures) else _failure(ended)
     except e.LimnerError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from fastapi.responses import StreamingResponse
@@ -23,15 +23,15 @@ def last_event_id(header: str | None) -> int:
     return int(header)
 
 
-def stream(messages: AsyncGenerator[Message | None]) -> StreamingResponse:
+def stream(messages: AsyncGenerator[Sequence[Message]]) -> StreamingResponse:
     """The messages as a response; silence is filled with comments, so that proxies keep the connection."""
 
     async def body() -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"
         async with aclosing(messages):
             try:
-                async for message in messages:
-                    yield b": still here\n\n" if message is None else message.sse
+                async for some in messages:
+                    yield b"".join(message.sse for message in some) or b": still here\n\n"
             except DatabaseError:
                 return  # the client comes back with its Last-Event-ID
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,10 @@ class System:
         return Reading(self.now_s, self.spent_s, self.own_s)
 
 
+def sixteen(_: int) -> set[int]:
+    return set(range(16))
+
+
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
     system = System()
@@ -46,7 +51,7 @@ def test_an_idle_machine_gives_all_that_is_allowed(system: System) -> None:
 
 
 def test_who_is_busy_at_the_start_is_not_so_for_ever(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.time, "sleep", lambda s: system.pass_time(s, others=3))
+    monkeypatch.setattr(module.time, "sleep", partial(system.pass_time, others=3))
     threads = Threads(read=system.read, cores=(4, 4))
     assert threads.count == 1
     system.pass_time(0.5)
@@ -119,14 +124,14 @@ def test_the_system_can_be_read() -> None:
 def test_a_container_that_was_given_fewer_cores_counts(
     told: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(module.os, "sched_getaffinity", sixteen)
     quota = tmp_path / "cpu.max"
     quota.write_text(told)
     assert allowed_cores(quota) == most
 
 
 def test_without_a_quota_the_affinity_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(module.os, "sched_getaffinity", sixteen)
     quota = tmp_path / "cpu.max"
     for told in ("max 100000", "", "nonsense here"):
         quota.write_text(told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -196,7 +196,7 @@ async def _until_closed(websocket: WebSocket) -> None:
             await websocket.receive_text()
 
 
-async def _send_all(websocket: WebSocket, messages: AsyncGenerator[Message | None]) -> None:
-    async for message in messages:
-        if message is not None:
+async def _send_all(websocket: WebSocket, messages: AsyncGenerator[Sequence[Message]]) -> None:
+    async for some in messages:
+        for message in some:
             await websocket.send_json({"id": message.id, "event": message.type, "data": message.data})
