@@ -24,14 +24,17 @@ from typing import Any
 from limner.errors import DatabaseError
 from limner.jobs.store import JobStore, LiveState, StoredEvent
 
-LOOK_EVERY_S = 0.1
+LOOK_EVERY_S, LOOK_PER_S, LOOK_LATEST_S = 0.1, 1000, 1.0
+"""Between two looks. With so many subscribers that this would be more than so many wake-ups in a second, it is longer:
+what is sent together costs as much as one message."""
 SILENCE_S = 10.0
 """After so long without news a subscriber gets nothing, so that its connection can show life."""
 KEPT_EVENTS = 5000
 PAGE = 1000
 LIVE_EVERY_S = 0.2
-LIVE_PER_S = 250
-"""Progress messages to all subscribers together in a second, roughly; above that each is told less often."""
+LIVE_PER_S = 1000
+"""Messages of progress and previews to all subscribers together in a second, roughly; above that each is told less
+often."""
 
 log = logging.getLogger("limner.server")
 
@@ -128,6 +131,8 @@ class Feed:
             await self._start()
             told: dict[tuple[str, int], tuple[int, Message | None]] = {}
             seen, behind, live_due, ended = self._last, True, 0.0, False
+            if scope.job_id is None and after >= self._floor:
+                seen, behind = after, False  # what came since then is still here
             while True:
                 waker.clear()
                 quiet = True
@@ -151,7 +156,7 @@ class Feed:
                     return
                 now = time.monotonic()
                 if now >= live_due and (news := self._live_news(scope, told)):
-                    live_due, quiet = now + max(LIVE_EVERY_S, self._listeners / LIVE_PER_S), False
+                    live_due, quiet = now + max(LIVE_EVERY_S, self._listeners * len(news) / LIVE_PER_S), False
                     yield news
                 waits_for_live = live_due > now and self._has_live_news(scope, told)
                 try:
@@ -246,8 +251,9 @@ class Feed:
                     waker.set()
 
     async def _somebody_listens(self) -> bool:
+        pause_s = min(LOOK_LATEST_S, max(LOOK_EVERY_S, self._listeners / LOOK_PER_S))
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_EVERY_S):
+            async with asyncio.timeout(pause_s):
                 await self._closed.wait()
         return bool(self._listeners) and not self._closed.is_set()
 
