@@ -61,7 +61,7 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
         rows.append(("adapter", f"{told}. {adapter.reason}" if adapter.reason else told))
     rows += [
         ("checkpoint", f"{recipe.checkpoint} ({recipe.family}, SHA-256 {recipe.checkpoint_sha256[:12]})"),
-        ("device", f"{recipe.device}, {_precision(recipe.precision)}"),
+        ("device", f"{recipe.device}, {_precision(recipe.precision)}{_threads(recipe.threads)}"),
     ]
     rows += [("warning", warning) for warning in recipe.warnings]
     rows.append(("versions", ", ".join(f"{name} {version}" for name, version in recipe.versions.items())))
@@ -87,6 +87,10 @@ def stage_line(stage: Stage) -> str:
     parts += [f"denoise {stage.denoise:g}"] if stage.denoise < 1 else []
     parts += [f"cache {stage.cache.reuse_threshold:g}"] if stage.cache else []
     return " · ".join(parts)
+
+
+def _threads(count: int | None) -> str:
+    return "" if count is None else f", {count} thread{'' if count == 1 else 's'}"
 
 
 def _precision(precision: dict[str, str]) -> str:
