@@ -40,6 +40,7 @@ from limner.workflows.families import edits_pictures
 
 NATIVE_LANE, REMOTE_LANE = "native", "remote"
 ALIVE_S = 30.0
+REPORTS_KEPT_S = 2.0
 """How old a worker's last sign of life may be, unless leases are longer: a worker gives four signs in a lease."""
 
 
@@ -60,7 +61,7 @@ class Service:
         self.workers = WorkerRows(self.database)
         self.wishes = WishRows(self.database)
         self.gallery = Gallery(self.database, storage_of(self.settings))
-        self._models: list[dict[str, Any]] = []
+        self._workers: list[WorkerRecord] = []
         self._reported_until = 0.0
 
     async def __aenter__(self) -> Self:
@@ -103,6 +104,7 @@ class Service:
         resolved, plans = await asyncio.to_thread(
             self.studio.planned, request, reference_sizes=sizes, families=families
         )
+        await self._require_checkpoint(resolved)
         keys = tuple(await self._recipe_keys(request, resolved, plans))
         new = NewJob(
             owner=owner,
@@ -208,10 +210,23 @@ class Service:
 
     async def _reported(self) -> list[dict[str, Any]]:
         """The checkpoints of all living workers; looked up at most every two seconds."""
-        if time.monotonic() > self._reported_until:
-            self._reported_until = time.monotonic() + 2.0
-            self._models = [entry for worker in await self.living_workers() for entry in worker.models]
-        return self._models
+        if time.monotonic() >= self._reported_until:
+            self._reported_until = time.monotonic() + REPORTS_KEPT_S
+            self._workers = await self.living_workers()
+        return [entry for worker in self._workers for entry in worker.models]
+
+    async def _require_checkpoint(self, request: GenerationRequest) -> None:
+        """Raises `NotFound` for a checkpoint that no worker has: those of this machine have what lies here.
+
+        What lies on other machines only they know, beside what they report; there a job may still fail for it.
+        """
+        model = request.model
+        known = {entry["name"] for entry in await self._reported()}
+        painters = [worker for worker in self._workers if worker.lane == NATIVE_LANE]
+        all_here = bool(painters) and all(worker.host == socket.gethostname() for worker in painters)
+        if model is None or model in known or not all_here or set(await self._backends(request)) != {NATIVE}:
+            return
+        await asyncio.to_thread(self.studio.require_checkpoint, model)
 
     def worker(
         self, name: str, lane: str, report: Callable[[], dict[str, Any]] = dict, loaded: Collection[str] = ()

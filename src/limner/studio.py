@@ -258,6 +258,12 @@ class Studio:
 
         return {entry.name: entry.family for entry in list_checkpoints(self.settings.native) if not entry.problem}
 
+    def require_checkpoint(self, name: str) -> None:
+        """Raises `NotFound` with the nearest names unless the native engine has that checkpoint on this machine."""
+        from limner.backends.native import BUILTIN_DIR, Catalogue
+
+        Catalogue(self.settings.native, BUILTIN_DIR).shelves().find(name)
+
     def planned(
         self,
         request: GenerationRequest,

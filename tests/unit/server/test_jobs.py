@@ -102,6 +102,27 @@ async def test_a_bad_value_is_refused_with_what_to_change(client: httpx.AsyncCli
         assert told in answer.json()["detail"]
 
 
+async def test_a_checkpoint_that_no_worker_has_is_refused_at_once(
+    client: httpx.AsyncClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limner.service.REPORTS_KEPT_S", 0)
+    body = {"prompt": "a boat", "model": "sketchbok", "backend": "native"}
+    assert (await client.post("/api/jobs", json=body)).status_code == 202, "nobody has said what there is"
+
+    async def status(report: dict[str, Any], host: str = "") -> tuple[int, str]:
+        with monkeypatch.context() as patched:
+            if host:
+                patched.setattr("socket.gethostname", lambda: host)
+            await service.workers.register("w", "native", 1, report)
+        answer = await client.post("/api/jobs", json=body)
+        return answer.status_code, answer.json().get("detail", "")
+
+    assert await status({}) == (404, "There is no checkpoint `sketchbok`. The nearest: `sketchbook`.")
+    assert (await status({"models": [{"name": "sketchbok", "family": "zimage"}]}))[0] == 202
+    await service.workers.remove("w")
+    assert (await status({}, "elsewhere"))[0] == 202, "what lies there only that worker knows"
+
+
 @pytest.mark.usefixtures("worker")
 async def test_a_mask_is_an_upload_that_goes_with_the_picture(
     client: httpx.AsyncClient, service: Service, backend: FakeBackend
