@@ -86,16 +86,15 @@ SMALL_WINDOWS, MIDDLE_WINDOWS, LARGE_WINDOWS = _shapes(176, 224, 128), _shapes(3
 def mixture(progress: float) -> list[tuple[float, list[Bucket]]]:
     """Shares of compute per group of sizes.
 
-    Windows around things come first: there most tokens show a shape, and a sample costs half as much. Larger pictures
-    follow as the shapes are known, and have half of the rest, where the later stages of a plan are learnt. Small whole
-    pictures keep their share to the end: where they had a fifth, they got worse while the larger ones got better.
+    Windows around things come first: there most tokens show a shape, and a sample costs half as much. When small whole
+    pictures are right, larger ones have most of the rest, which the later stages of a plan live on: what was learnt at
+    one size is of little use at another without it. Small ones keep a share to the end, or they would get worse again.
     """
     if progress < 0.3:
         return [(0.5, SMALL_WINDOWS), (0.4, SMALL), (0.1, MIDDLE_WINDOWS)]
-    if progress < 0.55:
+    if progress < 0.42:
         return [(0.25, SMALL_WINDOWS), (0.4, SMALL), (0.15, MIDDLE_WINDOWS), (0.1, MIDDLE), (0.1, LARGE_WINDOWS)]
-    whole, windows = [(0.38, SMALL), (0.2, MIDDLE), (0.05, LARGE)], [(0.12, MIDDLE_WINDOWS), (0.2, LARGE_WINDOWS)]
-    return [*whole, (0.05, SMALL_WINDOWS), *windows]
+    return [(0.27, SMALL), (0.33, MIDDLE), (0.06, LARGE), (0.14, MIDDLE_WINDOWS), (0.2, LARGE_WINDOWS)]
 
 
 # --- the network, written for batches of one shape -------------------------------------------------------------------

@@ -372,6 +372,9 @@ def test_a_refused_request_says_why_and_keeps_what_was_typed(page: Page, server:
     expect(alert).to_contain_text("not_found")
     expect(studio.prompt).to_have_value("a grey wolf at night")
     expect(page.get_by_role("button", name="LoRA lost, weight 1: change")).to_be_visible()
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator("html")).to_have_attribute("data-mantine-color-scheme", "dark")
+    assert not serious_faults(page, ["color-contrast"])
 
 
 def test_a_failed_job_says_what_happened_and_never_success(studio: Studio, server: Server) -> None:

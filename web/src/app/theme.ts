@@ -1,6 +1,6 @@
 /** The look: paper and ink, one accent (minium, the red that illuminators painted with), serif for titles. */
 
-import { createTheme, type MantineColorsTuple, rem } from "@mantine/core";
+import { type CSSVariablesResolver, createTheme, type MantineColorsTuple, rem } from "@mantine/core";
 
 const minium: MantineColorsTuple = [
   "#fdf0ec",
@@ -71,4 +71,11 @@ export const theme = createTheme({
     ActionIcon: { defaultProps: { variant: "subtle", color: "gray" } },
     Paper: { defaultProps: { radius: "lg" } },
   },
+});
+
+/** Mantine's colour of errors is too dark to be read on dark paper. */
+export const variables: CSSVariablesResolver = () => ({
+  variables: {},
+  light: {},
+  dark: { "--mantine-color-error": "var(--mantine-color-red-4)" },
 });
