@@ -34,6 +34,7 @@ from denoiser import (
     SMALL,
     Captions,
     Denoiser,
+    compile_blocks,
     draw_batch,
     is_refined,
     losses,
@@ -125,6 +126,7 @@ def train(folder: Path, minutes: float = 15.0, lr: float = 2e-3, seed: int = 11,
     painter = from_build(folder, decoder="linear")
     base = fingerprint(painter.model)
     layers = attach(painter.model)
+    compile_blocks(painter.model)
     parameters = [p for layer in layers.values() for p in (layer.lora_A.weight, layer.lora_B.weight)]
     optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
     code, state_file = LinearCode.load(folder / "latents.safetensors"), folder / "ink.pt"
