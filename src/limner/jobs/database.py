@@ -181,7 +181,7 @@ class _File:
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[Connection]:
         """As `AsyncEngine.begin`."""
-        async with self._turn:
+        async with self._in_turn():
             opening = asyncio.create_task(asyncio.to_thread(self._open))
             try:
                 connection = await asyncio.shield(opening)
@@ -196,6 +196,18 @@ class _File:
                 await whole(asyncio.to_thread(connection.close))
                 raise
             await whole(asyncio.to_thread(_commit, connection))
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncGenerator[None]:
+        try:
+            async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise TimeoutError("database is locked by this process") from error
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Close all connections."""

@@ -133,6 +133,19 @@ async def test_writers_of_a_process_take_turns_in_the_order_in_which_they_came(d
     assert turns == list(range(20))
 
 
+async def test_a_writer_that_takes_too_long_makes_others_fail_and_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limner.jobs.database.BUSY_TIMEOUT_MS", 100)
+    database = Database(f"sqlite:///{tmp_path / 'limner.db'}")
+    await database.upgrade()
+    async with database.begin():
+        with pytest.raises(DatabaseError, match="locked by this process"):
+            await JobStore(database).create(new_job())
+    await JobStore(database).create(new_job())
+    await database.aclose()
+
+
 @pytest.mark.parametrize("when", ["beginning", "writing"])
 async def test_a_writer_that_is_cancelled_leaves_nothing_and_holds_up_nobody(tmp_path: Path, when: str) -> None:
     url = f"sqlite:///{tmp_path / 'limner.db'}"
