@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from tests.bench import cpu, cuda, families, process, service
-from tests.bench.report import Measurement, write_page
+from tests.bench.report import Measurement, read_page, write_page
 
 BUILTIN = Path("src/limner/weights/sketchbook")
 
@@ -58,15 +58,18 @@ def main() -> None:
             results.append(measurement)
     folder = Path("tests/bench/results")
     folder.mkdir(parents=True, exist_ok=True)
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    latest = folder / "latest.json"
-    if arguments.only and latest.exists():
+    kind = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    machine = f"{kind}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    latest, page = folder / "latest.json", Path("docs/performance.md")
+    if arguments.only:
         # What was not measured now stays as it was measured last.
-        kept = {row["what"]: Measurement(**row) for row in json.loads(latest.read_text())["results"]}
+        kept = {measured.what: measured for measured in read_page(page)}
+        if latest.exists():
+            kept |= {row["what"]: Measurement(**row) for row in json.loads(latest.read_text())["results"]}
         results = list((kept | {measured.what: measured for measured in results}).values())
     latest.write_text(json.dumps({"machine": machine, "results": [m.as_dict() for m in results]}, indent=1))
     if arguments.write:
-        write_page(Path("docs/performance.md"), machine, results)
+        write_page(page, machine, results)
 
 
 if __name__ == "__main__":

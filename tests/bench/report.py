@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,19 @@ class Measurement:
         return asdict(self)
 
 
+ROW = re.compile(r"\| (?P<what>.+?) \| (?P<value>\S+) (?P<unit>\S*) \| (≤ (?P<target>\S+))? ?\| (?P<note>.*?) ?\|")
+
+
+def read_page(path: Path) -> list[Measurement]:
+    """The rows of docs/performance.md, for what is not measured anew."""
+    found: list[Measurement] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if (row := ROW.fullmatch(line)) is not None:
+            target = float(row["target"]) if row["target"] else None
+            found.append(Measurement(row["what"], float(row["value"]), row["unit"], target, note=row["note"]))
+    return found
+
+
 def write_page(path: Path, machine: str, results: list[Measurement]) -> None:
     """Write docs/performance.md."""
     rows = [
@@ -43,7 +57,8 @@ def write_page(path: Path, machine: str, results: list[Measurement]) -> None:
                 "",
                 "Written by `make bench` (`python -m tests.bench --write`). Both sides of a comparison ran in turns on",
                 "the same weights, in one process where no server is measured; a ratio below 1 means that limner took",
-                "less time. What a later run left out stays as it was measured last, perhaps on an earlier checkpoint.",
+                "less time. What a later run left out stays as it was measured last, perhaps on an earlier checkpoint",
+                "or another machine.",
                 "",
                 f"Machine: {machine}.",
                 "",
@@ -52,5 +67,6 @@ def write_page(path: Path, machine: str, results: list[Measurement]) -> None:
                 *rows,
                 "",
             ]
-        )
+        ),
+        encoding="utf-8",
     )
