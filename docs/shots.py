@@ -1,6 +1,7 @@
 """Take the pictures of the studio in `docs/images/`: a real server in a home of its own, and a browser before it.
 
-`make shots` runs it. It takes some minutes, since every picture that is seen is painted first.
+`make shots` runs it. It takes some minutes, since every picture that is seen is painted first. It also paints the
+README's picture of `sketchbook` and the studio's pictures of the presets.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from PIL import Image
+from PIL import Image, ImageOps
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import at_rest, chromium, page_of
@@ -48,6 +49,13 @@ PAINTED: tuple[tuple[str, int, tuple[int, int], dict[str, Any]], ...] = (
     ("a green turtle on the sea", 12, FLAT, {}),
     ("a purple boat on the sea", 11, TALL, {}),
 )
+SHEET = (
+    "two blue cups on a yellow background", "a red boat on the sea", "a brown house on a green hill",
+    "a green apple, a pink background", "a pink fish in the sea", "three yellow stars at night",
+    "an orange cat on a blue background", "a red flower on a green background",
+)  # fmt: skip
+GAP_PX = 8
+PRESETS, PRESET_PX = ("progressive", "single", "sketch"), 176
 SEEN_IMAGES_ARE_THERE = """() => [...document.images].every((image) => {
     const { top, bottom, left, right, width } = image.getBoundingClientRect();
     const isAway = bottom < 0 || top > innerHeight || right < 0 || left > innerWidth;
@@ -63,6 +71,8 @@ def main() -> None:
         _paint(server, SHOWN, 7, preset="progressive", count=2)
         _desk(browser, server)
         _phone(browser, server)
+        _sheet(server)
+        _presets(server)
 
 
 @contextmanager
@@ -71,11 +81,34 @@ def _server(folder: Path) -> Generator[Server]:
         yield server
 
 
-def _paint(server: Server, prompt: str, seed: int, **fields: Any) -> None:
-    """Paint, and wait for it."""
+def _paint(server: Server, prompt: str, seed: int, **fields: Any) -> str:
+    """Paint, and wait for it; the job's id."""
     print(f"Painting {prompt}", flush=True)
     job_id = _submit(server, prompt, seed=seed, **fields)
     eventually(lambda: server.request("GET", f"/api/jobs/{job_id}")["finished_at"], 600, server.log)
+    return job_id
+
+
+def _painted(server: Server, prompt: str, seed: int, **fields: Any) -> Image.Image:
+    (picture,) = server.request("GET", f"/api/jobs/{_paint(server, prompt, seed, **fields)}")["pictures"]
+    file = httpx.get(httpx.URL(server.url).join(picture["url"]), timeout=30).raise_for_status().content
+    return Image.open(io.BytesIO(file)).convert("RGB")
+
+
+def _sheet(server: Server) -> None:
+    width, height = TALL
+    sheet = Image.new("RGB", (4 * width + 3 * GAP_PX, 2 * height + GAP_PX), "white")
+    for place, prompt in enumerate(SHEET):
+        picture = _painted(server, prompt, 7, preset="sketch", width=width, height=height)
+        sheet.paste(picture, (place % 4 * (width + GAP_PX), place // 4 * (height + GAP_PX)))
+    sheet.save(FOLDER / "sketchbook.png", optimize=True)
+
+
+def _presets(server: Server) -> None:
+    folder = Path(__file__).parent.parent / "web" / "public" / "presets"
+    for preset in PRESETS:
+        picture = _painted(server, SHOWN, 5, preset=preset)
+        ImageOps.fit(picture, (PRESET_PX, PRESET_PX)).save(folder / f"{preset}.webp", quality=80, method=6)
 
 
 def _submit(server: Server, prompt: str, **fields: Any) -> str:
