@@ -32,6 +32,7 @@ README = HERE / "README.md"
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 CASES_SEED = 20_000_003
 WANTED = 0.95
+ON_SHEET = 40  # pictures
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ def main() -> None:
             print(f"{size} {language}: all right {scores['everything']:.3f}, thing {scores['thing']:.3f}", flush=True)
         if options.sheet:
             name = f"{options.sheet.stem}-{size}" if len(sizes) > 1 else options.sheet.stem
-            found.write_sheet(options.sheet.with_name(name + ".png"))
+            found.first(ON_SHEET).write_sheet(options.sheet.with_name(name + ".png"))
         for results in [file for file in (options.json, RESULTS if options.record else None) if file]:
             record(size, found.scores(), method, found.by_language(), results)
 

@@ -119,7 +119,7 @@ def evaluate(folder: Path, checkpoint: Path) -> None:
     """The exported checkpoint on held-out captions: numbers into the README, and contact sheets."""
     import torch
 
-    from evaluate import default_classifier, evaluate, record
+    from evaluate import ON_SHEET, default_classifier, evaluate, record
     from sampling import from_checkpoint, paint
 
     torch.set_num_threads(1)
@@ -132,7 +132,7 @@ def evaluate(folder: Path, checkpoint: Path) -> None:
             return paint(painter, texts, size, EVALUATION_STEPS, EVALUATION_CFG, NOISE_SEED)
 
         found = evaluate(make, count, judge)
-        found.first(40).write_sheet(HERE / f"sheet-{size}.png")
+        found.first(ON_SHEET).write_sheet(HERE / f"sheet-{size}.png")
         record(size, found.scores(), f"Euler, {EVALUATION_STEPS} steps, cfg {EVALUATION_CFG:g}", found.by_language())
         print(size, found.scores(), flush=True)
     (folder / "evaluated").touch()
