@@ -51,7 +51,7 @@ PAINTED: tuple[tuple[str, int, tuple[int, int], dict[str, Any]], ...] = (
 )
 SHEET = (
     "two blue cups on a yellow background", "a red boat on the sea", "a brown house on a green hill",
-    "a green apple, a pink background", "a pink fish in the sea", "three yellow stars at night",
+    "a green apple on a pink background", "a pink fish in the sea", "three yellow stars at night",
     "an orange cat on a blue background", "a red flower on a green background",
 )  # fmt: skip
 GAP_PX = 8
