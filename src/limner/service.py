@@ -223,7 +223,8 @@ class Service:
         model = request.model
         known = {entry["name"] for entry in await self._reported()}
         painters = [worker for worker in self._workers if worker.lane == NATIVE_LANE]
-        all_here = bool(painters) and all(worker.host == socket.gethostname() for worker in painters)
+        # A worker reports what it has some seconds after its start.
+        all_here = bool(known and painters) and all(worker.host == socket.gethostname() for worker in painters)
         if model is None or model in known or not all_here or set(await self._backends(request)) != {NATIVE}:
             return
         await asyncio.to_thread(self.studio.require_checkpoint, model)
