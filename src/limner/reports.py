@@ -98,11 +98,13 @@ class WorkerReport:
         self.loaded.intersection_update(loaded)
         self.loaded.update(loaded)
         models = [model | ({"sha256": sha} if (sha := sha256.get(model["name"])) else {}) for model in self._models]
-        figures = backend.statistics() if isinstance(backend, NativeBackend) else {}
+        native = backend if isinstance(backend, NativeBackend) else None
+        figures = native.statistics() if native else {}
+        device = self._device | ({"threads": native.threads} if native and native.threads else {})
         return {
             "models": models,
             "adapters": self._adapters,
-            "device": self._device,
+            "device": device,
             "loaded": list(loaded),
             "held": {name: asdict(held) for name, held in loaded.items()},
             "statistics": figures | self._memory(),

@@ -191,6 +191,11 @@ class NativeBackend:
             figures |= {f"stage_{stage}_runs_total": times, f"stage_{stage}_seconds_total": round(spent, 3)}
         return figures
 
+    @property
+    def threads(self) -> int | None:
+        """The CPU threads that are painted with now; None before the engine has decided."""
+        return self._threads.count if self._threads is not None else None
+
     def loaded(self) -> dict[str, HeldModel]:
         """What is in memory, by name; may be asked from any thread."""
         residency = self._residency

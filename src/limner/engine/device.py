@@ -15,6 +15,7 @@ from limner.engine.checkpoints import find_checkpoint
 from limner.engine.families.registry import family_module
 from limner.engine.offload import memory_of
 from limner.engine.precision import choose_device, choose_precision
+from limner.engine.threads import allowed_cores
 from limner.errors import LimnerError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def report(places: Places, threads: int | None) -> DeviceReport:
         precision=precision,
         memory_total_bytes=total,
         memory_free_bytes=free,
-        threads=threads or torch.get_num_threads(),
+        threads=threads or min(torch.get_num_threads(), allowed_cores()),
         notes=tuple(notes),
         problems=tuple(problems),
     )

@@ -167,7 +167,7 @@ class _File:
     SQLite has one writer at a time, and whoever finds it busy sleeps ever longer before asking again: here the others
     of this process wait instead, and go on at once, in their order. Only the beginning, which may have to wait for
     another process, and the end, which may have to wait for the disk, go to a thread. What lies between takes
-    microseconds a statement, a tenth of going to a thread and back; long searches belong into `Database.read`.
+    less time than going to a thread and back; long searches belong into `Database.read`.
     """
 
     def __init__(self, url: URL) -> None:

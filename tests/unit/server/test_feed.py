@@ -10,7 +10,7 @@ import pytest
 
 from limner.jobs.database import Database
 from limner.jobs.queue import TableQueue
-from limner.jobs.store import Claim, JobStore, LiveState
+from limner.jobs.store import Claim, JobStore, LiveState, StoredEvent
 from limner.server import feed as module
 from limner.server.feed import Feed, Message
 from tests.support.jobs import begun, new_image, new_job
@@ -76,6 +76,63 @@ async def test_an_owner_is_told_of_all_jobs_and_of_nobody_elses(store: JobStore)
     messages = await following
     assert {message.data["job_id"] for message in messages} == {job.id}
     assert [message.id for message in messages] == [event.id for event in await store.feed("mine", start)]
+
+
+async def test_an_owner_who_missed_a_little_gets_it_from_memory(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(store)
+    start = (await store.newest())[0]
+    claim, _ = await begun(store, owner="mine")
+    async with aclosing(feed.of_owner("mine", (await store.newest())[0])) as listening:
+        reading = asyncio.ensure_future(anext(listening))
+        await asyncio.sleep(0.3)
+        middle = (await store.newest())[0]
+        await work(store, claim, infos=3)
+        await reading
+        log = [event.id for event in await store.feed("mine", start)]
+        asked: list[str | None] = []
+        look = store.feed
+
+        async def counted(owner: str | None, *more: int) -> list[StoredEvent]:
+            asked.append(owner)
+            return await look(owner, *more)
+
+        monkeypatch.setattr(store, "feed", counted)
+        late = await told(feed.of_owner("mine", middle))
+        assert [message.id for message in late] == [number for number in log if number > middle]
+        assert "mine" not in asked
+        everything = await told(feed.of_owner("mine", start))
+        assert [message.id for message in everything] == log
+        assert "mine" in asked, "what was before anybody listened is in the database only"
+
+
+async def test_with_many_subscribers_the_database_is_looked_at_less_often(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    newest = store.newest
+
+    async def counted() -> tuple[int, int]:
+        nonlocal looks
+        looks += 1
+        return await newest()
+
+    monkeypatch.setattr(store, "newest", counted)
+    found: list[int] = []
+    for per_s in (1000, 1):
+        monkeypatch.setattr(module, "LOOK_PER_S", per_s)
+        feed = Feed(store)
+        async with aclosing(feed.of_owner("mine", 0)) as listening:
+            reading = asyncio.ensure_future(anext(listening))
+            await asyncio.sleep(0.2)
+            looks = 0
+            await asyncio.sleep(1.0)
+            found.append(looks)
+            reading.cancel()
+            await asyncio.wait((reading,))
+        await feed.aclose()
+    assert found[0] > 3 * max(1, found[1])
 
 
 async def test_who_falls_behind_reads_the_log_instead(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
