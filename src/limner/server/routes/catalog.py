@@ -228,6 +228,8 @@ class TemplateList(View):
 @router.get("/models", operation_id="models_list", summary="Checkpoints")
 async def list_models(parts: Parts) -> ModelList:
     """What the workers that are alive can paint with, and what they have in memory."""
+    # Wishes first: a worker tells what it holds before it ends a wish, and nobody shall see neither.
+    wishes = await parts.service.wishes.list()
     workers = await parts.service.living_workers()
     models: dict[str, dict[str, Any]] = {}
     for worker in workers:
@@ -235,7 +237,6 @@ async def list_models(parts: Parts) -> ModelList:
             entry = models.setdefault(model["name"], model.copy())
             if model.get("sha256"):
                 entry["sha256"] = model["sha256"]
-    wishes = await parts.service.wishes.list()
     for name, entry in models.items():
         entry |= holding(name, workers, wishes)
     able = sum(bool(worker.models) for worker in workers)
