@@ -244,6 +244,8 @@ class NativeBackend:
         # A program that ends without closing us must not wait for its pictures.
         while threading.main_thread().is_alive():
             busy = self._engine is not None and self._engine.busy
+            if not busy and self._threads is not None:
+                self._threads.rest()
             try:
                 command = self._commands.get_nowait() if busy else self._commands.get(timeout=IDLE_S)
             except queue.Empty:
@@ -382,7 +384,7 @@ class NativeBackend:
         if self._engine is None:
             self._engine = Engine(token_budget=self._settings.token_budget)
         if not self._jobs and self._threads is not None:
-            self._threads.look(begins=True)
+            self._threads.look()
         job.changes_before = self._threads.changes if self._threads else 0
         checkpoint = job.checkpoint = residency.get(job.request.model)
         self._hashes.begin(checkpoint)

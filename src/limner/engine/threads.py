@@ -2,7 +2,8 @@
 
 Threads that share a core with other work wait for one another at every operation, which is slower than fewer threads
 with a core each. So torch gets the cores that others leave free. Who is busy when a worker starts, its own server for
-one, which starts as well, is not so for the weeks that it lives: it is looked at again while it paints.
+one, which starts as well, is not so for the weeks that it lives: it is looked at again while it paints. What others do
+while nothing is painted says nothing of the time when something is: clients connect, or the other engine is at work.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ class Reading:
 
     @classmethod
     def now(cls) -> Reading:
-        """Ask the system."""
+        """Ask the system; takes a fifth of a millisecond."""
         times, own = psutil.cpu_times(), psutil.Process().cpu_times()
         kinds = ("user", "nice", "system", "irq", "softirq", "steal")
         spent_s = sum(float(getattr(times, kind, 0.0)) for kind in kinds)
         return cls(time.monotonic(), spent_s, own.user + own.system)
+
+    def __sub__(self, other: Reading) -> Reading:
+        return Reading(self.at_s - other.at_s, self.spent_s - other.spent_s, self.own_s - other.own_s)
 
 
 class Threads:
@@ -61,6 +65,7 @@ class Threads:
         self._all, self._allowed = cores or (os.cpu_count() or 1, allowed_cores())
         self._fixed = wish is not None or "OMP_NUM_THREADS" in os.environ
         self._pause_s = SOONEST_S
+        self._rested: Reading | None = None
         self.count = wish or torch.get_num_threads()
         self.changes = 0
         """How often the number has changed since the start."""
@@ -70,11 +75,17 @@ class Threads:
             self.count = self._fitting(self._free())
         self._apply()
 
-    def look(self, begins: bool = False) -> None:
-        """Adjust the number to what others leave; before a step, which `begins` when nothing was painted before."""
+    def rest(self) -> None:
+        """Leave the time from now on out, until the next look: nothing is painted."""
+        if not self._fixed and self._rested is None:
+            self._rested = self._read()
+
+    def look(self) -> None:
+        """Adjust the number to what others leave; before every step."""
         if self._fixed:
             return
-        if begins:
+        if self._rested is not None:
+            self._last, self._rested = self._read() - (self._rested - self._last), None
             self._pause_s = SOONEST_S
         if time.monotonic() - self._last.at_s < self._pause_s:
             return

@@ -98,7 +98,33 @@ def test_it_is_looked_at_less_often_until_there_was_a_pause(system: System) -> N
     system.pass_time(5, others=2)
     threads.look()
     assert threads.count == 4
-    threads.look(begins=True)
+    threads.rest()
+    threads.look()
+    assert threads.count == 2
+
+
+def test_what_others_do_in_a_pause_does_not_count(system: System) -> None:
+    threads = Threads(read=system.read, cores=(4, 4))
+    for _ in range(3):
+        threads.rest()
+        system.pass_time(5, others=4)
+        threads.look()
+        assert threads.count == 4
+        system.pass_time(0.7, own=4)
+        threads.look()
+    assert (threads.count, threads.changes) == (4, 0)
+
+
+def test_short_work_between_pauses_adds_up(system: System) -> None:
+    threads = Threads(read=system.read, cores=(4, 4))
+    for _ in range(2):
+        threads.look()
+        system.pass_time(0.7, others=2, own=2)
+        threads.look()
+        threads.rest()
+        threads.rest()
+        system.pass_time(20)
+    threads.look()
     assert threads.count == 2
 
 
@@ -108,8 +134,8 @@ def test_a_wish_and_openmp_decide_alone(system: System, monkeypatch: pytest.Monk
     torch.set_num_threads(2)
     told = Threads(read=system.read, cores=(4, 4))
     system.pass_time(20, others=4)
-    wished.look(begins=True)
-    told.look(begins=True)
+    wished.look()
+    told.look()
     assert (wished.count, told.count) == (3, 2)
 
 
