@@ -194,30 +194,49 @@ def subscribers(checkpoint: Path, rounds: int) -> list[Measurement]:
     ]
 
 
+class _Listener(asyncio.Protocol):
+    """One event stream: what it was told, until a number of jobs is done. It shares the cores with the engine."""
+
+    def __init__(self, host: str, jobs: int) -> None:
+        self._host, self._jobs = host, jobs
+        self._told = bytearray()
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.heard: asyncio.Future[list[int]] = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(f"GET /api/events HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        before = max(0, len(self._told) - len(DONE) + 1)
+        self._told += data
+        if not self.ready.done() and b"retry: " in self._told:
+            self.ready.set_result(None)
+        self._jobs -= self._told.count(DONE, before)
+        if self._jobs <= 0 and not self.heard.done():
+            self.heard.set_result([int(number) for number in re.findall(rb"^id: (\d+)$", self._told, re.MULTILINE)])
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for waiting in (self.ready, self.heard):
+            if not waiting.done():
+                waiting.set_exception(exc or ConnectionError("the server has ended the stream"))
+
+
 async def _listen(url: str, count: int, jobs: int) -> None:
     """Open `count` event streams, say so, and print the ids that each has got when all jobs are done."""
-    host, port = url.removeprefix("http://").split(":")
-    ready = 0
-
-    async def one() -> list[int]:
-        nonlocal ready
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(f"GET /api/events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
-        told = bytearray(await reader.readuntil(b"retry: "))
-        ready += 1
-        done = 0
-        while done < jobs:  # read in large pieces and looked at afterwards: listening shares the cores with the engine
-            new = await reader.read(2**16)
-            done += (told[-len(DONE) + 1 :] + new).count(DONE)
-            told += new
-        writer.close()
-        return [int(number) for number in re.findall(rb"^id: (\d+)$", told, re.MULTILINE)]
-
-    listening = [asyncio.create_task(one()) for _ in range(count)]
-    while ready < count:  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
+    address = url.removeprefix("http://")
+    host, port = address.split(":")
+    loop = asyncio.get_running_loop()
+    listeners: list[_Listener] = []
+    for _ in range(count):
+        _, listener = await loop.create_connection(lambda: _Listener(address, jobs), host, int(port))
+        listeners.append(listener)
+    await asyncio.gather(*(listener.ready for listener in listeners))
     print("ready", flush=True)
-    print(json.dumps(await asyncio.gather(*listening)), flush=True)
+    print(json.dumps(await asyncio.gather(*(listener.heard for listener in listeners))), flush=True)
 
 
 def through_the_server(checkpoint: Path, rounds: int) -> list[Measurement]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from limner.errors import DatabaseError
 from limner.jobs.database import Database, whole
-from limner.jobs.turns import next_ids
+from limner.jobs.turns import any_waits, next_ids
 from limner.ports import Connection, Run
 
 log = logging.getLogger("limner.queue")
@@ -67,6 +67,9 @@ class TableQueue:
 
     async def _look(self, lane: str, loaded: Collection[str], free: int, running: set[str]) -> list[str]:
         try:
+            async with self._database.glance() as connection:
+                if not await any_waits(connection, lane):
+                    return []
             async with self._database.read() as connection:
                 # What was handed out a moment ago may not be begun yet.
                 ids = await next_ids(connection, lane, loaded, self._owner_cap, free + len(running))

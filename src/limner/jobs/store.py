@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -795,22 +796,24 @@ class JobStore:
     async def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Events of a job with larger numbers than `after`, in order."""
         query = select(events).where(events.c.job_id == job_id, events.c.number > after).order_by(events.c.number)
-        return await self._events(query.limit(limit))
+        return await self._events(self.database.glance(), query.limit(limit))
 
     async def feed(self, owner: str | None, after: int, limit: int = 1000) -> list[StoredEvent]:
         """Events of all of an owner's jobs with larger ids than `after`, in order."""
         query = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
-        return await self._events(query if owner is None else query.where(events.c.owner == owner))
+        if owner is None:
+            return await self._events(self.database.glance(), query)
+        return await self._events(self.database.read(), query.where(events.c.owner == owner))
 
     async def newest(self) -> tuple[int, int]:
         """The newest event's id and the newest progress's version: they differ whenever there is something new."""
         async with self.database.glance() as connection:
-            event = await connection.scalar(select(func.max(events.c.id)))
-            version = await connection.scalar(select(func.max(live.c.version)))
+            event, version = (await connection.execute(_newest())).one()
             return int(event or 0), int(version or 0)
 
-    async def _events(self, query: Select[Any]) -> list[StoredEvent]:
-        async with self.database.read() as connection:
+    @staticmethod
+    async def _events(connecting: AbstractAsyncContextManager[Connection], query: Select[Any]) -> list[StoredEvent]:
+        async with connecting as connection:
             rows = await connection.execute(query)
             return [
                 StoredEvent(row.id, row.job_id, row.number, row.owner, row.type, row.data, row.created_at)
@@ -861,7 +864,7 @@ class JobStore:
         query = select(live).where(live.c.version > after).order_by(live.c.version)
         if job_id is not None:
             query = query.where(live.c.job_id == job_id)
-        async with self.database.read() as connection:
+        async with self.database.glance() as connection:
             rows = await connection.execute(query)
             return [
                 LiveState(row.job_id, row.picture, row.version, row.progress, row.preview, row.preview_at, row.owner)
@@ -884,6 +887,13 @@ def _next_event() -> Insert:
     former = events.alias()
     newest = select(func.coalesce(func.max(former.c.number), 0)).where(former.c.job_id == bindparam("its_job"))
     return _first_events().values(number=newest.scalar_subquery() + 1)
+
+
+@cache
+def _newest() -> Select[*tuple[Any, ...]]:
+    """The newest event's id, and the newest version in `live`."""
+    event, version = (select(func.max(column)).scalar_subquery() for column in (events.c.id, live.c.version))
+    return select(event, version)
 
 
 @cache

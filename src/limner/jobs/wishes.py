@@ -67,7 +67,7 @@ class WishRows:
         query = select(model_wishes).order_by(model_wishes.c.created_at, model_wishes.c.model)
         if worker is not None:
             query = query.where(model_wishes.c.worker == worker, model_wishes.c.problem == "")
-        async with self._database.read() as connection:
+        async with self._database.glance() as connection:
             rows = (await connection.execute(query)).all()
         return [Wish(row.worker, row.model, row.id, cast(Wanted, row.wanted), row.problem) for row in rows]
 

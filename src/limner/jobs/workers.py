@@ -59,7 +59,7 @@ class WorkerRows:
         query = select(workers).order_by(workers.c.started_at.desc())
         if alive_s is not None:
             query = query.where(workers.c.seen_at > NOW - alive_s)
-        async with self._database.read() as connection:
+        async with self._database.glance() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [_record(dict(row)) for row in rows]
 

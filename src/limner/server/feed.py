@@ -1,10 +1,10 @@
 """The feed: what subscribers of one job, or of all jobs of an owner, are told.
 
 One task looks into the database a few times a second while anybody listens. What is new is kept for a while, made into
-messages once for all subscribers, and those whom it concerns are woken; each then reads on from where it was. A
-subscriber that is slow, or away for longer than the past is kept, reads the log in the database instead: it loses
-nothing and slows nobody. Progress and previews are worth only their newest, and with many subscribers they are told
-less often.
+messages once for all subscribers, and those whom it concerns are woken; each then reads on from where it was. Where
+very many follow the same, they are woken less often, and told more at a time. A subscriber that is slow, or away for
+longer than the past is kept, reads the log in the database instead: it loses nothing and slows nobody. Progress and
+previews are worth only their newest, and with many subscribers they are told much less often.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from limner.errors import DatabaseError
 from limner.jobs.store import JobStore, LiveState, StoredEvent
 
-LOOK_EVERY_S, LOOK_PER_S, LOOK_LATEST_S = 0.1, 1000, 1.0
-"""Between two looks. With so many subscribers that this would be more than so many wake-ups in a second, it is longer:
-what is sent together costs as much as one message."""
+LOOK_EVERY_S = 0.1
+"""Between two looks; longer where nobody would be told of what is found."""
+WAKE_PER_S, WAKE_LATEST_S = 500, 1.0
+"""How many of those who follow the same are woken in a second; more of them wait longer, but no longer than this. What
+is sent together costs as much as one message."""
 SILENCE_S = 10.0
 """After so long without news a subscriber gets nothing, so that its connection can show life."""
 KEPT_EVENTS = 5000
 PAGE = 1000
 LIVE_EVERY_S = 0.2
 LIVE_PER_S = 1000
-"""Messages of progress and previews to all subscribers together in a second, roughly; above that each is told less
-often."""
+"""Messages of progress and previews in a second, roughly, to all together who follow the same; above that each of them
+is told less often."""
 
 log = logging.getLogger("limner.server")
 
@@ -91,6 +93,24 @@ class _Scope:
         return entry.of_job if self.job_id is not None else entry.of_owner
 
 
+@dataclass
+class _Audience:
+    """Those who follow the same, and what they have not been woken for."""
+
+    wakers: set[asyncio.Event] = field(default_factory=set[asyncio.Event])
+    has_news: bool = False
+    has_live_news: bool = False
+    due: float = 0.0
+    live_due: float = 0.0
+    live_turn: int = 0
+    """Rises whenever progress and previews are to be told."""
+
+    @property
+    def wait_s(self) -> float:
+        """Between two wake-ups."""
+        return min(WAKE_LATEST_S, max(LOOK_EVERY_S, len(self.wakers) / WAKE_PER_S))
+
+
 class Feed:
     """Tells subscribers what is new.
 
@@ -100,8 +120,8 @@ class Feed:
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
-        self._wakers: dict[_Scope, set[asyncio.Event]] = {}
-        self._listeners = 0
+        self._audiences: dict[_Scope, _Audience] = {}
+        self._waiting: set[_Scope] = set()
         self._starting = asyncio.Lock()
         self._closed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -127,10 +147,10 @@ class Feed:
             await asyncio.wait((self._task,))
 
     async def _follow(self, scope: _Scope, after: int) -> AsyncGenerator[Sequence[Message]]:
-        with self._listening(scope) as waker:
+        with self._listening(scope) as (audience, waker):
             await self._start()
             told: dict[tuple[str, int], tuple[int, Message | None]] = {}
-            seen, behind, live_due, ended = self._last, True, 0.0, False
+            seen, behind, live_turn, ended = self._last, True, -1, False
             if scope.job_id is None and after >= self._floor:
                 seen, behind = after, False  # what came since then is still here
             while True:
@@ -154,16 +174,16 @@ class Feed:
                         yield [scope.message(entry) for entry in fresh]
                 if ended and scope.job_id is not None and seen >= self._last:
                     return
-                now = time.monotonic()
-                if now >= live_due and (news := self._live_news(scope, told)):
-                    live_due, quiet = now + max(LIVE_EVERY_S, self._listeners * len(news) / LIVE_PER_S), False
-                    yield news
-                waits_for_live = live_due > now and self._has_live_news(scope, told)
+                if live_turn != audience.live_turn:
+                    live_turn = audience.live_turn
+                    if news := self._live_news(scope, told):
+                        quiet = False
+                        yield news
                 try:
-                    async with asyncio.timeout(live_due - now if waits_for_live else SILENCE_S):
+                    async with asyncio.timeout(SILENCE_S):
                         await waker.wait()
                 except TimeoutError:
-                    if quiet and not waits_for_live:
+                    if quiet:
                         yield ()
 
     async def _past(self, scope: _Scope, after: int) -> AsyncIterator[Sequence[StoredEvent]]:
@@ -190,9 +210,6 @@ class Feed:
                 if scope.job_id is not None or live.owner == scope.owner:
                     yield (job_id, picture), live
 
-    def _has_live_news(self, scope: _Scope, told: dict[tuple[str, int], tuple[int, Message | None]]) -> bool:
-        return any(live.version > told.get(place, (0, None))[0] for place, live in self._states(scope))
-
     def _live_news(self, scope: _Scope, told: dict[tuple[str, int], tuple[int, Message | None]]) -> list[Message]:
         news: list[Message] = []
         for place, live in self._states(scope):
@@ -209,17 +226,16 @@ class Feed:
     # --- the one who looks -------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _listening(self, scope: _Scope) -> Generator[asyncio.Event]:
+    def _listening(self, scope: _Scope) -> Generator[tuple[_Audience, asyncio.Event]]:
         waker = asyncio.Event()
-        self._wakers.setdefault(scope, set()).add(waker)
-        self._listeners += 1
+        audience = self._audiences.setdefault(scope, _Audience())
+        audience.wakers.add(waker)
         try:
-            yield waker
+            yield audience, waker
         finally:
-            self._listeners -= 1
-            self._wakers[scope].discard(waker)
-            if not self._wakers[scope]:
-                del self._wakers[scope]
+            audience.wakers.discard(waker)
+            if not audience.wakers:
+                del self._audiences[scope]
 
     async def _start(self) -> None:
         async with self._starting:
@@ -235,49 +251,70 @@ class Feed:
         while await self._somebody_listens():
             try:
                 event, version = await self._store.newest()
-                touched: set[_Scope] = set()
                 if version != self._version:
-                    touched |= await self._take_live()
+                    await self._take_live()
                 if event > self._last:
-                    touched |= await self._take_events()
+                    await self._take_events()
             except DatabaseError as error:
                 log.debug("the feed waits: %s", error.message)
                 continue
             except Exception:  # nobody else wakes the subscribers
                 log.exception("the feed failed in a way that nobody foresaw")
                 continue
-            for scope in touched:
-                for waker in self._wakers.get(scope, ()):
-                    waker.set()
+            self._wake()
 
     async def _somebody_listens(self) -> bool:
-        pause_s = min(LOOK_LATEST_S, max(LOOK_EVERY_S, self._listeners / LOOK_PER_S))
+        pause_s = min((audience.wait_s for audience in self._audiences.values()), default=LOOK_EVERY_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._closed.wait()
-        return bool(self._listeners) and not self._closed.is_set()
+        return bool(self._audiences) and not self._closed.is_set()
 
-    async def _take_events(self) -> set[_Scope]:
-        touched: set[_Scope] = set()
+    def _wake(self) -> None:
+        """Wake those whose turn it is."""
+        now = time.monotonic() + LOOK_EVERY_S / 2  # the next look may come a little late
+        for scope in list(self._waiting):
+            audience = self._audiences.get(scope, _Audience())
+            turns = audience.has_live_news and now >= audience.live_due
+            if turns:
+                audience.has_live_news = False
+                audience.live_turn += 1
+                messages = len(audience.wakers) * sum(1 for _ in self._states(scope))
+                audience.live_due = now + max(LIVE_EVERY_S, messages / LIVE_PER_S)
+            if turns or (audience.has_news and now >= audience.due):
+                audience.has_news = False
+                audience.due = now + audience.wait_s
+                for waker in audience.wakers:
+                    waker.set()
+            if not (audience.has_news or audience.has_live_news):
+                self._waiting.discard(scope)
+
+    def _concerned(self, job_id: str, owner: str) -> Generator[_Audience]:
+        """Those who follow a job, or everything of its owner, from now on waiting to be woken."""
+        for scope in (_Scope(job_id, None), _Scope(None, owner)):
+            if (audience := self._audiences.get(scope)) is not None:
+                self._waiting.add(scope)
+                yield audience
+
+    async def _take_events(self) -> None:
         for event in await self._store.feed(None, self._last, PAGE):
             self._entries.append(_Entry(event))
             self._last = event.id
-            touched |= {_Scope(event.job_id, None), _Scope(None, event.owner)}
+            for audience in self._concerned(event.job_id, event.owner):
+                audience.has_news = True
             if event.type == "done" or event.data.get("scope") == "job":
                 self._live.pop(event.job_id, None)
         if len(self._entries) > 2 * KEPT_EVENTS:
             self._floor = self._entries[-KEPT_EVENTS - 1].event.id
             del self._entries[:-KEPT_EVENTS]
-        return touched
 
-    async def _take_live(self) -> set[_Scope]:
-        touched: set[_Scope] = set()
+    async def _take_live(self) -> None:
         for state in await self._store.shown(self._version):
             pictures = self._live.setdefault(state.job_id, {})
             pictures[state.picture] = _Live(state, pictures.get(state.picture))
             self._version = max(self._version, state.version)
-            touched |= {_Scope(state.job_id, None), _Scope(None, state.owner)}
-        return touched
+            for audience in self._concerned(state.job_id, state.owner):
+                audience.has_live_news = True
 
 
 def _place(scope: _Scope, event: StoredEvent) -> int:

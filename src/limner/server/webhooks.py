@@ -146,7 +146,7 @@ class Webhooks:
 
     async def _claim(self, room: int) -> list[Delivery]:
         due = select(deliveries).where(deliveries.c.due_at <= NOW).order_by(deliveries.c.due_at).limit(max(0, room))
-        async with self._database.read() as connection:
+        async with self._database.glance() as connection:
             rows = (await connection.execute(due)).all()
         claimed: list[Delivery] = []
         for row in rows:

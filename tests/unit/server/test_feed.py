@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from itertools import chain
 
 import pytest
 
@@ -121,7 +122,7 @@ async def test_with_many_subscribers_the_database_is_looked_at_less_often(
     monkeypatch.setattr(store, "newest", counted)
     found: list[int] = []
     for per_s in (1000, 1):
-        monkeypatch.setattr(module, "LOOK_PER_S", per_s)
+        monkeypatch.setattr(module, "WAKE_PER_S", per_s)
         feed = Feed(store)
         async with aclosing(feed.of_owner("mine", 0)) as listening:
             reading = asyncio.ensure_future(anext(listening))
@@ -133,6 +134,38 @@ async def test_with_many_subscribers_the_database_is_looked_at_less_often(
             await asyncio.wait((reading,))
         await feed.aclose()
     assert found[0] > 3 * max(1, found[1])
+
+
+async def test_where_many_follow_the_same_only_they_are_told_less_often(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAKE_PER_S", 10)
+    claim, job = await begun(store, owner="mine")
+    feed = Feed(store)
+    start = (await store.newest())[0]
+
+    async def pieces(messages: AsyncGenerator[Sequence[Message]]) -> list[list[int]]:
+        found: list[list[int]] = []
+        async with asyncio.timeout(20), aclosing(messages):
+            async for some in messages:
+                found.append([message.id for message in some if message.id is not None])
+                if any(message.type == "done" for message in some):
+                    break
+        return found
+
+    crowd = [asyncio.create_task(pieces(feed.of_owner("mine", start))) for _ in range(10)]
+    single = asyncio.create_task(pieces(feed.of_job(job.id, 0)))
+    for number in range(15):
+        await asyncio.sleep(0.15)
+        await store.append(claim, [("info", {"message": str(number), "code": ""})])
+    await store.finish(claim)
+    log = [event.id for event in await store.feed("mine", start)]
+    for found in await asyncio.gather(*crowd):
+        assert list(chain.from_iterable(found)) == log
+        assert len(found) < 6
+    found = await single
+    assert list(chain.from_iterable(found)) == [event.number for event in await store.events(job.id)]
+    assert len(found) > 8
 
 
 async def test_who_falls_behind_reads_the_log_instead(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
