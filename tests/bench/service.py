@@ -56,14 +56,13 @@ def _submit(server: Server, client: httpx.Client, number: int, **fields: Any) ->
 
 def _wait(server: Server, client: httpx.Client, ids: list[str]) -> None:
     """Until all are completed."""
-    left = set(ids)
-    while left:
-        page = client.get(f"{server.url}/api/jobs", params={"limit": len(ids)}).json()["jobs"]
-        status = {job["id"]: job["status"] for job in page}
-        if failed := [job_id for job_id in left if status.get(job_id) in ("failed", "partial", "cancelled")]:
-            raise RuntimeError(f"{failed} failed: {server.log()}")
-        left = {job_id for job_id in left if status.get(job_id) != "completed"}
-        time.sleep(0.25)  # asking is not free: it shares the cores with the engine
+    under_way: dict[str, Any] = {"status": ["pending", "processing"], "limit": 1}
+    while client.get(f"{server.url}/api/jobs", params=under_way).json()["jobs"]:
+        time.sleep(0.1)  # asking is not free: it shares the cores with the engine
+    page = client.get(f"{server.url}/api/jobs", params={"limit": len(ids)}).json()["jobs"]
+    completed = {job["id"] for job in page if job["status"] == "completed"}
+    if failed := [job_id for job_id in ids if job_id not in completed]:
+        raise RuntimeError(f"{failed} failed: {server.log()}")
 
 
 def start(checkpoint: Path, rounds: int) -> list[Measurement]:

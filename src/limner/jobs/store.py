@@ -315,8 +315,11 @@ class JobStore:
 
     async def get(self, job_id: str, owner: str | None = None) -> Job:
         """The job of that id. Raises `NotFound`, also when it is somebody else's."""
-        async with self.database.read() as connection:
+        async with self.database.glance() as connection:
             job = await self._get(connection, job_id, owner)
+        if job.status is not PENDING:
+            return job
+        async with self.database.read() as connection:
             return await self._placed(connection, job)
 
     async def _placed(self, connection: Connection, job: Job) -> Job:
@@ -358,7 +361,7 @@ class JobStore:
             query = query.where(jobs.c.prompt.icontains(wanted.text, autoescape=True))
         if cursor is not None:
             query = query.where(jobs.c.seq < serial(cursor))
-        async with self.database.read() as connection:
+        async with self.database.read() if wanted.text else self.database.glance() as connection:
             rows = (await connection.execute(query)).all()
             states = await self._pictures(connection, [row.id for row in rows[:limit]])
         items = [_job(row, states.get(row.id, ())) for row in rows[:limit]]
