@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -629,8 +630,9 @@ def abilities(settings: NativeSettings, models: tuple[str, ...] = ()) -> Capabil
     )
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Versions of what shapes a picture."""
+    """Versions of what shapes a picture; finding them out takes milliseconds."""
     from importlib.metadata import version
 
     return {name: version(name) for name in ("limner", "torch", "diffusers", "transformers")}

@@ -16,27 +16,11 @@ import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from sqlalchemy import (
-    Executable,
-    Insert,
-    Select,
-    Update,
-    and_,
-    bindparam,
-    case,
-    delete,
-    func,
-    insert,
-    select,
-    text,
-    update,
-)
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Select, and_, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from limner.domain import (
@@ -52,6 +36,7 @@ from limner.domain import (
     Record,
 )
 from limner.errors import AttemptsExhausted, BackendError, Conflict, InvalidRequest, LeaseLost, NotFound, QueueFull
+from limner.jobs import statements
 from limner.jobs.database import Database
 from limner.jobs.tables import NAME_CHARACTERS, NOW, deliveries, events, image_adapters, images, jobs, live, pictures
 from limner.jobs.turns import place_of
@@ -62,6 +47,9 @@ PENDING, PROCESSING = JobStatus.PENDING, JobStatus.PROCESSING
 RELEASE = version("limner")
 RETRY_ATTEMPTS = 3
 """Attempts that a retried job has at least, whatever it has used up before."""
+
+Told = Sequence[tuple[str, dict[str, Any]]]
+"""Events to be written: their types, and what they tell."""
 
 RecordT = TypeVar("RecordT", bound=Record)
 _EVENT_LOCK = 7_203_501_643
@@ -202,13 +190,8 @@ class JobStore:
             raise
 
     async def _same_key(self, connection: Connection, new: NewJob) -> Job | None:
-        row = (
-            await connection.execute(
-                select(jobs.c.id, jobs.c.fingerprint).where(
-                    jobs.c.owner == new.owner, jobs.c.idempotency_key == new.idempotency_key
-                )
-            )
-        ).first()
+        values = {"its_owner": new.owner, "its_key": new.idempotency_key}
+        row = (await connection.execute(statements.same_key(), values)).first()
         if row is None:
             return None
         if row.fingerprint != new.fingerprint:
@@ -221,35 +204,28 @@ class JobStore:
     async def _check_room(self, connection: Connection, new: NewJob) -> None:
         if new.waiting_limit is None:
             return
-        waiting = await connection.scalar(
-            select(func.count()).select_from(jobs).where(jobs.c.owner == new.owner, jobs.c.status == PENDING)
-        )
+        waiting = await connection.scalar(statements.waiting(), {"its_owner": new.owner})
         if (waiting or 0) >= new.waiting_limit:
             raise QueueFull(f"{waiting} of your jobs wait already. Try again when some have ended.", waiting=waiting)
 
     async def _insert(self, connection: Connection, new: NewJob) -> Job:
         job_id = new_id("job")
-        written = await connection.execute(
-            insert(jobs)
-            .values(
-                id=job_id,
-                owner=new.owner,
-                status=PENDING,
-                lane=new.lane,
-                model=new.model,
-                priority=new.priority,
-                request=new.request.model_dump(mode="json", exclude_unset=True),
-                plans=[plan.model_dump(mode="json") for plan in new.plans],
-                prompt=new.request.prompt,
-                max_attempts=new.max_attempts,
-                idempotency_key=new.idempotency_key,
-                fingerprint=new.fingerprint,
-                webhook=new.webhook,
-                created_at=NOW,
-                release=RELEASE,
-            )
-            .returning(jobs)
-        )
+        values = {
+            "id": job_id,
+            "owner": new.owner,
+            "lane": new.lane,
+            "model": new.model,
+            "priority": new.priority,
+            "request": new.request.model_dump(mode="json", exclude_unset=True),
+            "plans": [plan.model_dump(mode="json") for plan in new.plans],
+            "prompt": new.request.prompt,
+            "max_attempts": new.max_attempts,
+            "idempotency_key": new.idempotency_key,
+            "fingerprint": new.fingerprint,
+            "webhook": new.webhook,
+            "release": RELEASE,
+        }
+        written = await connection.execute(statements.new_job(), values)
         keys = new.recipe_keys or (None,) * len(new.plans)
         await connection.execute(
             insert(pictures),
@@ -294,18 +270,12 @@ class JobStore:
         ]
         for number, row in enumerate(found):
             image_id = new_id("img")
-            values = dict(row._mapping) | {"id": image_id, "job_id": job_id, "number": number, "created_at": NOW}
-            del values["seq"]
+            values = dict(row._mapping) | {"id": image_id, "job_id": job_id, "number": number}
+            del values["seq"], values["created_at"]
             await _insert_image(connection, values)
-            await connection.execute(
-                update(pictures)
-                .where(pictures.c.job_id == job_id, pictures.c.number == number)
-                .values(image_id=image_id)
-            )
+            await _change_picture(connection, job_id, number, image_id=image_id)
             told.append(("image_generated", _told_of_image(values) | {"cached": True}))
-        await connection.execute(
-            update(jobs).where(jobs.c.id == job_id).values(cached=True, adapters=outcomes, warnings=warnings)
-        )
+        await _change(connection, job_id, cached=True, adapters=outcomes, warnings=warnings)
         told += [("warning", {"code": "cached", "message": warning}) for warning in warnings]
         await self._append(connection, job_id, new.owner, told)
         await self._close(connection, job_id, JobStatus.COMPLETED)
@@ -330,7 +300,7 @@ class JobStore:
         return job.model_copy(update={"queue_position": place})
 
     async def _get(self, connection: Connection, job_id: str, owner: str | None = None, strictly: bool = False) -> Job:
-        row = (await connection.execute(select(jobs).where(jobs.c.id == job_id))).first()
+        row = (await connection.execute(statements.job(), {"its_id": job_id})).first()
         if row is None or (owner is not None and row.owner != owner):
             raise NotFound(f"There is no job `{job_id}`. Check the id; old jobs are removed after a while.")
         states = await self._pictures(connection, [job_id])
@@ -342,7 +312,7 @@ class JobStore:
         return await self._get(connection, job_id, owner)
 
     async def _pictures(self, connection: Connection, ids: Sequence[str]) -> dict[str, tuple[PictureState, ...]]:
-        rows = await connection.execute(_pictures_of(), {"ids": list(ids)})
+        rows = await connection.execute(statements.pictures_of(), {"ids": list(ids)})
         found: dict[str, list[PictureState]] = {}
         for row in rows:
             error = known(Fault, row.error) if row.error else None
@@ -410,7 +380,7 @@ class JobStore:
         async with self.database.begin() as connection:
             job = await self._held(connection, job_id, owner)
             if not job.status.final:
-                await connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True))
+                await _change(connection, job_id, cancel_requested=True)
                 if job.status is PENDING:
                     await self._close(connection, job_id, JobStatus.CANCELLED)
             job = await self._get(connection, job_id)
@@ -464,25 +434,8 @@ class JobStore:
         A job whose attempts are used up fails here, with its reason, and so does one that this release cannot read.
         """
         async with self.database.begin() as connection:
-            row = (
-                await connection.execute(
-                    update(jobs)
-                    .where(
-                        jobs.c.id == job_id,
-                        jobs.c.status == PENDING,
-                        jobs.c.cancel_requested.is_(False),
-                        jobs.c.attempt < jobs.c.max_attempts,
-                    )
-                    .values(
-                        status=PROCESSING,
-                        attempt=jobs.c.attempt + 1,
-                        worker=worker,
-                        lease_until=NOW + lease_s,
-                        started_at=func.coalesce(jobs.c.started_at, NOW),
-                    )
-                    .returning(jobs)
-                )
-            ).first()
+            values = {"its_id": job_id, "its_lease": lease_s, "worker": worker}
+            row = (await connection.execute(statements.begin(), values)).first()
             if row is None:
                 await self._fail_exhausted(connection, jobs.c.id == job_id)
                 return None
@@ -498,9 +451,8 @@ class JobStore:
 
     async def is_last_attempt(self, job_id: str) -> bool:
         """Whether a waiting job has lost attempts, and has only one left."""
-        query = select(jobs.c.attempt, jobs.c.max_attempts).where(jobs.c.id == job_id)
         async with self.database.glance() as connection:
-            row = (await connection.execute(query)).first()
+            row = (await connection.execute(statements.attempts(), {"its_id": job_id})).first()
         return row is not None and 0 < row.attempt == row.max_attempts - 1
 
     async def renew(self, worker: str, claims: Iterable[Claim], lease_s: float) -> tuple[set[str], set[str]]:
@@ -525,32 +477,31 @@ class JobStore:
         held = {claim.job_id: claim for claim in claims}
         if not held:
             return set(), set()
-        query = select(jobs.c.id, jobs.c.attempt, jobs.c.cancel_requested, jobs.c.status).where(jobs.c.id.in_(held))
         async with self.database.glance() as connection:
-            rows = (await connection.execute(query)).all()
+            rows = (await connection.execute(statements.held(), {"ids": list(held)})).all()
         kept = {row.id for row in rows if row.attempt == held[row.id].attempt and row.status == PROCESSING}
         return held.keys() - kept, {row.id for row in rows if row.cancel_requested and row.id in kept}
 
-    async def append(self, claim: Claim, told: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    # Of these, what writes several things takes the events that came before it as well: one transaction for all.
+
+    async def append(self, claim: Claim, told: Told) -> None:
         """Write events of an attempt. Raises `LeaseLost`."""
         async with self.database.begin() as connection:
             await self._fence(connection, claim)
             await self._append(connection, claim.job_id, claim.owner, told)
 
-    async def warn(self, claim: Claim, message: str, code: str) -> None:
-        """Write that the result is not quite what was asked for: into the log and the job's row."""
+    async def warn(self, claim: Claim, message: str, code: str, before: Told = ()) -> None:
+        """Write that the result is not quite what was asked for: into the log and the job's row. Raises `LeaseLost`."""
         async with self.database.begin() as connection:
             await self._fence(connection, claim)
-            row = await connection.scalar(select(jobs.c.warnings).where(jobs.c.id == claim.job_id))
-            if message not in (known := list(row or [])):
-                await connection.execute(
-                    update(jobs).where(jobs.c.id == claim.job_id).values(warnings=[*known, message])
-                )
-                await self._append(
-                    connection, claim.job_id, claim.owner, [("warning", {"message": message, "code": code})]
-                )
+            told = list(before)
+            warnings: list[str] = await connection.scalar(select(jobs.c.warnings).where(jobs.c.id == claim.job_id))
+            if message not in warnings:
+                await _change(connection, claim.job_id, warnings=[*warnings, message])
+                told.append(("warning", {"message": message, "code": code}))
+            await self._append(connection, claim.job_id, claim.owner, told)
 
-    async def add_image(self, claim: Claim, image: NewImage) -> None:
+    async def add_image(self, claim: Claim, image: NewImage, before: Told = ()) -> None:
         """Write that a picture is painted and stored; once, also when the answer was lost and it is written again.
 
         Raises `LeaseLost`: unless it was written before, its bytes are then nobody's.
@@ -558,7 +509,7 @@ class JobStore:
         recipe = image.recipe
         async with self.database.begin() as connection:
             await self._fence(connection, claim)
-            if await connection.scalar(select(images.c.seq).where(images.c.id == image.id)) is not None:
+            if await connection.scalar(statements.image(), {"its_id": image.id}) is not None:
                 return
             values: dict[str, Any] = {
                 "id": image.id,
@@ -576,32 +527,23 @@ class JobStore:
                 "key": image.key,
                 "thumbnail_key": image.thumbnail_key,
                 "recipe": recipe.model_dump(mode="json"),
-                "created_at": NOW,
             }
             await _insert_image(connection, values)
-            await connection.execute(
-                update(pictures)
-                .where(pictures.c.job_id == claim.job_id, pictures.c.number == image.number)
-                .values(image_id=image.id, error=None)
-            )
+            await _change_picture(connection, claim.job_id, image.number, image_id=image.id, error=None)
             told = _told_of_image(values)
-            await connection.execute(update(jobs).where(jobs.c.id == claim.job_id).values(adapters=told["adapters"]))
-            await self._append(connection, claim.job_id, claim.owner, [("image_generated", told)])
-            await connection.execute(delete(live).where(live.c.job_id == claim.job_id, live.c.picture == image.number))
+            await _change(connection, claim.job_id, adapters=told["adapters"])
+            await self._append(connection, claim.job_id, claim.owner, [*before, ("image_generated", told)])
+            await connection.execute(statements.forget_picture(), {"its_id": claim.job_id, "its_number": image.number})
 
-    async def fail_picture(self, claim: Claim, number: int, fault: Fault) -> None:
+    async def fail_picture(self, claim: Claim, number: int, fault: Fault, before: Told = ()) -> None:
         """Write that one picture failed. Raises `LeaseLost`."""
         async with self.database.begin() as connection:
             await self._fence(connection, claim)
-            await connection.execute(
-                update(pictures)
-                .where(pictures.c.job_id == claim.job_id, pictures.c.number == number)
-                .values(error=fault.model_dump())
-            )
+            await _change_picture(connection, claim.job_id, number, error=fault.model_dump())
             told = {"index": number, "message": fault.message, "code": fault.code, "retryable": fault.retryable}
-            await self._append(connection, claim.job_id, claim.owner, [("error", told)])
+            await self._append(connection, claim.job_id, claim.owner, [*before, ("error", told)])
 
-    async def finish(self, claim: Claim, fault: Fault | None = None, cancelled: bool = False) -> Job:
+    async def finish(self, claim: Claim, fault: Fault | None = None, cancelled: bool = False, before: Told = ()) -> Job:
         """End the job as its pictures say: completed, partial or failed; or cancelled. Raises `LeaseLost`."""
         async with self.database.begin() as connection:
             await self._fence(connection, claim)
@@ -615,7 +557,7 @@ class JobStore:
                 status = JobStatus.PARTIAL if painted else JobStatus.FAILED
                 fault = fault or next((picture.error for picture in states if picture.error), None)
                 fault = fault or Fault(code="backend", message="The backend ended without a picture. Report this.")
-            return await self._close(connection, claim.job_id, status, fault)
+            return await self._close(connection, claim.job_id, status, fault, before)
 
     async def lose_image(self, image_id: str, fault: Fault) -> bool:
         """Write that a stored picture is no more: its row goes, its job's picture gets the fault.
@@ -646,9 +588,7 @@ class JobStore:
             if job.status in (JobStatus.COMPLETED, JobStatus.PARTIAL):
                 painted = any(picture.image_id for picture in job.pictures)
                 job = job.model_copy(update={"status": JobStatus.PARTIAL if painted else JobStatus.FAILED})
-                await connection.execute(
-                    update(jobs).where(jobs.c.id == job.id).values(status=job.status, error=fault.model_dump())
-                )
+                await _change(connection, job.id, status=job.status, error=fault.model_dump())
             if job.status.final:
                 await self._append(connection, job.id, job.owner, [_end(job)])
             return True
@@ -707,7 +647,7 @@ class JobStore:
             )
         ).all()
         for row in rows:
-            await connection.execute(delete(live).where(live.c.job_id == row.id))
+            await connection.execute(statements.forget(), {"its_id": row.id})
             if row.cancel_requested:
                 await self._close(connection, row.id, JobStatus.CANCELLED)
             elif row.attempt >= row.max_attempts:
@@ -741,25 +681,18 @@ class JobStore:
 
     async def _fence(self, connection: Connection, claim: Claim) -> None:
         """Lock the job's row for this transaction, if it still belongs to the attempt."""
-        values = {"its_id": claim.job_id, "its_attempt": claim.attempt, "its_worker": claim.worker}
-        held = await connection.execute(_held_by(), values)
+        held = await connection.execute(statements.fence(), {"its_id": claim.job_id, "its_attempt": claim.attempt})
         if held.rowcount != 1:
             raise LeaseLost(claim.job_id)
 
-    async def _close(self, connection: Connection, job_id: str, status: JobStatus, fault: Fault | None = None) -> Job:
-        await connection.execute(
-            update(jobs)
-            .where(jobs.c.id == job_id)
-            .values(
-                status=status,
-                finished_at=NOW,
-                lease_until=None,
-                error=fault.model_dump() if fault else None,
-            )
-        )
-        await connection.execute(delete(live).where(live.c.job_id == job_id))
+    async def _close(
+        self, connection: Connection, job_id: str, status: JobStatus, fault: Fault | None = None, before: Told = ()
+    ) -> Job:
+        values = {"its_id": job_id, "status": status, "error": fault.model_dump() if fault else None}
+        await connection.execute(statements.close(), values)
+        await connection.execute(statements.forget(), {"its_id": job_id})
         job = await self._get(connection, job_id)
-        told: list[tuple[str, dict[str, Any]]] = []
+        told = list(before)
         if fault is not None and not any(picture.error == fault for picture in job.pictures):
             told.append(("error", fault.model_dump()))
         await self._append(connection, job_id, job.owner, [*told, _end(job)])
@@ -783,18 +716,18 @@ class JobStore:
         connection: Connection,
         job_id: str,
         owner: str,
-        told: Sequence[tuple[str, dict[str, Any]]],
+        told: Told,
         last: int | None = None,
     ) -> None:
         """Write events behind those that there are; `last` is the newest one's number where that is known."""
-        if not self.database.is_sqlite:
+        if told and not self.database.is_sqlite:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _EVENT_LOCK})
         for place, (kind, data) in enumerate(told, 1):
             values = {"job_id": job_id, "owner": owner, "type": kind, "data": data}
             if last is None:
-                await connection.execute(_next_event(), values | {"its_job": job_id})
+                await connection.execute(statements.next_event(), values | {"its_job": job_id})
             else:
-                await connection.execute(_first_events(), values | {"number": last + place})
+                await connection.execute(statements.numbered_event(), values | {"number": last + place})
 
     async def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Events of a job with larger numbers than `after`, in order."""
@@ -811,7 +744,7 @@ class JobStore:
     async def newest(self) -> tuple[int, int]:
         """The newest event's id and the newest progress's version: they differ whenever there is something new."""
         async with self.database.glance() as connection:
-            event, version = (await connection.execute(_newest())).one()
+            event, version = (await connection.execute(statements.newest())).one()
             return int(event or 0), int(version or 0)
 
     @staticmethod
@@ -825,42 +758,43 @@ class JobStore:
 
     # --- latest-only -------------------------------------------------------------------------------------------------
 
-    async def show(self, states: Sequence[tuple[Claim, LiveState]]) -> None:
-        """Put the newest progress and previews in the place of the former ones; one transaction for all.
+    async def show(
+        self, states: Sequence[tuple[Claim, LiveState]], told: Sequence[tuple[Claim, Told]] = ()
+    ) -> set[Claim]:
+        """Put the newest progress and previews in the place of the former ones, and write events; all at once.
 
-        States of attempts that have lost their job, or are about to end, are dropped. Previews that are absent leave
-        the former one.
+        Whatever is of attempts that have lost their job, or are just being written about, is left out: the answer names
+        the others. Previews that are absent leave the former one.
         """
-        claims = {claim.job_id: claim for claim, _ in states}
+        claims = {claim.job_id: claim for claim, _ in (*states, *told)}
         async with self.database.begin() as connection:
-            rows = await connection.execute(
-                select(jobs.c.id, jobs.c.attempt)
-                .where(jobs.c.id.in_(claims), jobs.c.status == PROCESSING)
-                .with_for_update(read=True, skip_locked=True)
-            )
-            held = {(row.id, row.attempt) for row in rows}
-            # Rows go when pictures are done, so the largest version of the table alone could fall again.
-            # The database's clock gives a floor: machines may disagree on the time.
-            newest, now = (await connection.execute(select(func.max(live.c.version), NOW))).one()
-            version = max(int(newest or 0), int(now * 1000))
-            kept = [(claim, state) for claim, state in states if (claim.job_id, claim.attempt) in held]
-            if not kept:
-                return
-            await connection.execute(
-                _show(self.database.is_sqlite),
-                [
-                    {
-                        "job_id": claim.job_id,
-                        "picture": state.picture,
-                        "owner": claim.owner,
-                        "version": number,
-                        "progress": state.progress,
-                        "preview": state.preview,
-                        "preview_at": state.preview_at,
-                    }
-                    for number, (claim, state) in enumerate(kept, version + 1)
-                ],
-            )
+            rows = await connection.execute(statements.under_way(), {"ids": list(claims)})
+            held = {claims[row.id] for row in rows if row.attempt == claims[row.id].attempt}
+            for claim, some in told:
+                if claim in held:
+                    await self._append(connection, claim.job_id, claim.owner, some)
+            kept = [(claim, state) for claim, state in states if claim in held]
+            if kept:
+                # Rows go when pictures are done, so the largest version of the table alone could fall again.
+                # The database's clock gives a floor: machines may disagree on the time.
+                newest, now = (await connection.execute(statements.version())).one()
+                version = max(int(newest or 0), int(now * 1000))
+                await connection.execute(
+                    statements.show(self.database.is_sqlite),
+                    [
+                        {
+                            "job_id": claim.job_id,
+                            "picture": state.picture,
+                            "owner": claim.owner,
+                            "version": number,
+                            "progress": state.progress,
+                            "preview": state.preview,
+                            "preview_at": state.preview_at,
+                        }
+                        for number, (claim, state) in enumerate(kept, version + 1)
+                    ],
+                )
+        return held
 
     async def shown(self, after: int = 0, job_id: str | None = None) -> list[LiveState]:
         """Progress and previews that are newer than version `after`."""
@@ -875,65 +809,6 @@ class JobStore:
             ]
 
 
-# Statements that every job needs several times are made once: making one takes longer than running it.
-
-
-@cache
-def _first_events() -> Insert:
-    """Writes an event whose number is known."""
-    return insert(events).values(created_at=NOW)
-
-
-@cache
-def _next_event() -> Insert:
-    """Writes an event behind those that its job has."""
-    former = events.alias()
-    newest = select(func.coalesce(func.max(former.c.number), 0)).where(former.c.job_id == bindparam("its_job"))
-    return _first_events().values(number=newest.scalar_subquery() + 1)
-
-
-@cache
-def _newest() -> Select[*tuple[Any, ...]]:
-    """The newest event's id, and the newest version in `live`."""
-    event, version = (select(func.max(column)).scalar_subquery() for column in (events.c.id, live.c.version))
-    return select(event, version)
-
-
-@cache
-def _held_by() -> Update:
-    """Locks the row of a job that belongs to an attempt."""
-    return (
-        update(jobs)
-        .where(jobs.c.id == bindparam("its_id"), jobs.c.attempt == bindparam("its_attempt"))
-        .where(jobs.c.status == PROCESSING)
-        .values(worker=bindparam("its_worker"))
-    )
-
-
-@cache
-def _pictures_of() -> Select[*tuple[Any, ...]]:
-    """The pictures of some jobs."""
-    query = select(pictures).where(pictures.c.job_id.in_(bindparam("ids", expanding=True)))
-    return query.order_by(pictures.c.job_id, pictures.c.number)
-
-
-@cache
-def _show(is_sqlite: bool) -> Executable:
-    """Puts a row into `live`, or in the place of the former one, whose preview stays when there is no newer one."""
-    row = (sqlite.insert if is_sqlite else postgresql.insert)(live)
-    newer = row.excluded
-    has_preview = newer.preview.is_not(None)
-    return row.on_conflict_do_update(
-        index_elements=[live.c.job_id, live.c.picture],
-        set_={
-            "version": newer.version,
-            "progress": newer.progress,
-            "preview": case((has_preview, newer.preview), else_=live.c.preview),
-            "preview_at": case((has_preview, newer.preview_at), else_=live.c.preview_at),
-        },
-    )
-
-
 def serial(cursor: str) -> int:
     """The place that a page's cursor stands for. Raises `InvalidRequest`."""
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
@@ -942,7 +817,7 @@ def serial(cursor: str) -> int:
 
 
 async def _insert_image(connection: Connection, values: dict[str, Any]) -> None:
-    seq = await connection.scalar(insert(images).values(**values).returning(images.c.seq))
+    seq = await connection.scalar(statements.new_image(), values)
     names = {
         outcome["name"][:NAME_CHARACTERS]: None
         for outcome in values["recipe"].get("adapters", ())
@@ -950,6 +825,14 @@ async def _insert_image(connection: Connection, values: dict[str, Any]) -> None:
     }
     if names:
         await connection.execute(insert(image_adapters), [{"name": name, "image": seq} for name in names])
+
+
+async def _change(connection: Connection, job_id: str, **values: Any) -> None:
+    await connection.execute(statements.change(), {"its_id": job_id} | values)
+
+
+async def _change_picture(connection: Connection, job_id: str, number: int, **values: Any) -> None:
+    await connection.execute(statements.change_picture(), {"its_id": job_id, "its_number": number} | values)
 
 
 def _told_of_image(values: dict[str, Any]) -> dict[str, Any]:

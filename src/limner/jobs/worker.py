@@ -2,7 +2,8 @@
 
 It knows neither backends nor files: `paint` gives the events of the pictures that a job still lacks, `keep` turns one
 picture into stored bytes. Everything that is written about a job carries its claim; when the claim is lost, what this
-attempt still finds out is dropped. Progress and previews are gathered and shown a few times a second.
+attempt still finds out is dropped. Progress, previews and events that change nothing are gathered and written a few
+times a second, for all jobs in one transaction; what changes something takes those that came before it along.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from limner.domain import Fault, Job
@@ -56,9 +58,13 @@ class Attempt:
     """A job that this worker runs."""
 
     claim: Claim
-    task: asyncio.Task[None]
+    task: asyncio.Task[None] = field(init=False)
     ended: str = ""
     shown: dict[int, LiveState] = field(default_factory=dict[int, LiveState])
+    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    """Events that are not written yet."""
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while something is written about it, so that its events stay in their order."""
 
 
 class Worker:
@@ -145,8 +151,8 @@ class Worker:
         if begun is None:
             return
         claim, job = begun
-        attempt = Attempt(claim, asyncio.create_task(self._attempt(claim, job)))
-        self._attempts[claim] = attempt
+        attempt = self._attempts[claim] = Attempt(claim)
+        attempt.task = asyncio.create_task(self._attempt(attempt, job))
         try:
             await self._await_end(attempt)
         finally:
@@ -170,7 +176,7 @@ class Worker:
         except asyncio.CancelledError:
             if attempt.ended == "cancelled":
                 with suppress(LeaseLost, DatabaseError):
-                    _log_end(await self._patiently(lambda: self._store.finish(attempt.claim, cancelled=True)))
+                    _log_end(await self._finish(attempt, cancelled=True))
         except DatabaseError as error:
             log.error("job %s: %s", attempt.claim.job_id, error.message)
         except Exception:  # its lease runs out, and it is run again
@@ -189,14 +195,14 @@ class Worker:
         except DatabaseError as error:
             log.warning("job %s could not be given back and waits for its lease: %s", claim.job_id, error.message)
 
-    async def _attempt(self, claim: Claim, job: Job) -> None:
+    async def _attempt(self, attempt: Attempt, job: Job) -> None:
         missing = tuple(picture.index for picture in job.pictures if picture.image_id is None)
         fault = None
         try:
             if missing:  # an attempt may die between its last picture and the end
                 async with aclosing(self._paint(job, missing)) as events:
                     async for event in events:
-                        await self._take(claim, missing, event)
+                        await self._take(attempt, missing, event)
         except (LeaseLost, DatabaseError):
             raise
         except asyncio.CancelledError:
@@ -211,66 +217,79 @@ class Worker:
             log.exception("job %s failed in a way that nobody foresaw", job.id)
             message = f"{type(error).__name__}: {error}. Report this with the worker's log."
             fault = Fault(code="backend", message=message)
-        _log_end(await self._patiently(lambda: self._store.finish(claim, fault)))
+        _log_end(await self._finish(attempt, fault))
 
-    async def _take(self, claim: Claim, numbers: tuple[int, ...], event: Event) -> None:
+    async def _take(self, attempt: Attempt, numbers: tuple[int, ...], event: Event) -> None:
         match event:
             case Progress() | Preview():
-                self._gather(claim, numbers[event.index], event)
+                _gather(attempt, numbers[event.index], event)
             case ImageGenerated():
                 # What is painted is stored with its row or not at all, also when the job is cancelled now.
-                await whole(self._store_image(claim, numbers[event.index], event))
+                await whole(self._store_image(attempt, numbers[event.index], event))
             case Failed(index=int(index)):
                 fault = Fault(code=event.code, message=event.message, retryable=event.retryable)
-                await self._patiently(lambda: self._store.fail_picture(claim, numbers[index], fault))
+                await self._fail_picture(attempt, numbers[index], fault)
             case Warned():
-                await self._patiently(lambda: self._store.warn(claim, event.message, event.code))
+                await self._write(attempt, partial(self._store.warn, attempt.claim, event.message, event.code))
             case StageUpdate():
                 data = event.model_dump(mode="json", exclude={"type"}) | {"index": numbers[event.index]}
-                await self._patiently(lambda: self._store.append(claim, [("stage_update", data)]))
+                attempt.told.append(("stage_update", data))
             case Info() | Failed():
-                data = event.model_dump(mode="json", exclude={"type", "index"})
-                await self._patiently(lambda: self._store.append(claim, [(event.type, data)]))
+                attempt.told.append((event.type, event.model_dump(mode="json", exclude={"type", "index"})))
             case Done():
                 pass  # the store says it, from what is stored
 
-    async def _store_image(self, claim: Claim, number: int, event: ImageGenerated) -> None:
+    async def _store_image(self, attempt: Attempt, number: int, event: ImageGenerated) -> None:
         recipe = event.recipe.model_copy(update={"index": number})
         try:
-            image = await self._keep(claim, number, event.model_copy(update={"recipe": recipe}))
+            image = await self._keep(attempt.claim, number, event.model_copy(update={"recipe": recipe}))
         except StorageError as error:
-            fault = Fault(code=error.code, message=error.message, retryable=True)
-            await self._patiently(lambda: self._store.fail_picture(claim, number, fault))
+            await self._fail_picture(attempt, number, Fault(code=error.code, message=error.message, retryable=True))
             return
         try:
-            await self._patiently(lambda: self._store.add_image(claim, image))
+            await self._write(attempt, partial(self._store.add_image, attempt.claim, image))
         except LeaseLost:
             with suppress(StorageError, DatabaseError):
                 await self._discard(image)
             raise
 
-    def _gather(self, claim: Claim, number: int, event: Progress | Preview) -> None:
-        attempt = self._attempts.get(claim)
-        if attempt is None:
-            return
-        former = attempt.shown.get(number)
-        progress = former.progress if former else None
-        preview, preview_at = (former.preview, former.preview_at) if former else (None, None)
-        if isinstance(event, Progress):
-            progress = event.model_dump(mode="json", exclude={"type", "index"})
-        else:
-            preview, preview_at = event.png, {"stage": event.stage, "step": event.step}
-        attempt.shown[number] = LiveState(claim.job_id, number, 0, progress, preview, preview_at)
+    async def _fail_picture(self, attempt: Attempt, number: int, fault: Fault) -> None:
+        await self._write(attempt, partial(self._store.fail_picture, attempt.claim, number, fault))
+
+    async def _finish(self, attempt: Attempt, fault: Fault | None = None, cancelled: bool = False) -> Job:
+        return await self._write(attempt, partial(self._store.finish, attempt.claim, fault, cancelled))
+
+    async def _write(self, attempt: Attempt, write: Callable[..., Coroutine[Any, Any, T]]) -> T:
+        """Write, together with the events that came `before` it."""
+
+        async def written() -> T:
+            before = tuple(attempt.told)
+            result = await write(before=before)
+            del attempt.told[: len(before)]
+            return result
+
+        async with attempt.writing:
+            return await self._patiently(written)
 
     # --- chores ------------------------------------------------------------------------------------------------------
 
     async def _show(self) -> None:
-        """Show the progress and the previews that have been gathered."""
-        gathered = [(a.claim, state) for a in self._attempts.values() for state in a.shown.values()]
-        for attempt in self._attempts.values():
-            attempt.shown = {}
-        if gathered:
-            await self._store.show(gathered)
+        """Write the progress, the previews and the events that have been gathered."""
+        # Whoever is being written about takes its events along.
+        attempts = [a for a in self._attempts.values() if (a.shown or a.told) and not a.writing.locked()]
+        if not attempts:
+            return
+        async with AsyncExitStack() as stack:
+            for attempt in attempts:
+                await stack.enter_async_context(attempt.writing)
+            states = [(attempt.claim, state) for attempt in attempts for state in attempt.shown.values()]
+            told = {attempt.claim: tuple(attempt.told) for attempt in attempts if attempt.told}
+            for attempt in attempts:
+                attempt.shown = {}
+            written = await self._store.show(states, list(told.items()))
+            for attempt in attempts:
+                if attempt.claim in written:
+                    del attempt.told[: len(told.get(attempt.claim, ()))]
 
     async def _look_after(self) -> None:
         """Stop what was cancelled or lost, several times a second."""
@@ -310,6 +329,17 @@ class Worker:
                     raise
             await asyncio.sleep(pause_s)
             pause_s = min(5.0, pause_s * 2)
+
+
+def _gather(attempt: Attempt, number: int, event: Progress | Preview) -> None:
+    former = attempt.shown.get(number)
+    progress = former.progress if former else None
+    preview, preview_at = (former.preview, former.preview_at) if former else (None, None)
+    if isinstance(event, Progress):
+        progress = event.model_dump(mode="json", exclude={"type", "index"})
+    else:
+        preview, preview_at = event.png, {"stage": event.stage, "step": event.step}
+    attempt.shown[number] = LiveState(attempt.claim.job_id, number, 0, progress, preview, preview_at)
 
 
 class _Company:

@@ -256,13 +256,13 @@ async def test_a_table_queue_that_is_stopped_while_it_looks_ends(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue, stop = TableQueue(database), asyncio.Event()
-    read = database.read
+    glance = database.glance
 
     def stopping() -> Any:
         stop.set()
-        return read()
+        return glance()
 
-    monkeypatch.setattr(database, "read", stopping)
+    monkeypatch.setattr(database, "glance", stopping)
 
     async def run(job_id: str) -> None: ...
 
