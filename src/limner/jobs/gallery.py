@@ -76,7 +76,7 @@ class Gallery:
 
     async def keep(self, claim: Claim, number: int, event: ImageGenerated) -> NewImage:
         """Store a painted picture with its recipe inside, and its thumbnail. Raises `StorageError`."""
-        content, thumbnail = await asyncio.to_thread(_files_of, event)
+        content, sha256, thumbnail = await asyncio.to_thread(_files_of, event)
         output = event.recipe.request.output
         # The attempt is part of the name: a late one can never replace what another has stored.
         stem = f"images/{claim.job_id}/{number}-{claim.attempt}"
@@ -87,7 +87,7 @@ class Gallery:
             height=event.height,
             format=output.format,
             size_bytes=len(content),
-            sha256=await asyncio.to_thread(_sha256, content),
+            sha256=sha256,
             key=stem + SUFFIXES[output.format],
             thumbnail_key=f"{stem}.thumb.webp",
             recipe=event.recipe,
@@ -389,16 +389,17 @@ def _found(wanted: ImageFilter, place: ColumnElement[int]) -> Select[int]:
             return query
 
 
-def _files_of(event: ImageGenerated) -> tuple[bytes, bytes]:
+def _files_of(event: ImageGenerated) -> tuple[bytes, str, bytes]:
+    """A painted picture's file, the SHA-256 of that, and its thumbnail."""
     image = Image.frombytes("RGB", (event.width, event.height), event.rgb)
     content = encoded(image, event.recipe, event.recipe.request.output)
-    return content, _thumbnail(image)
+    return content, _sha256(content), _thumbnail(image)
 
 
 def _thumbnail(image: Image.Image) -> bytes:
     image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    image.save(stream, "WEBP", quality=82)
+    image.save(stream, "WEBP", quality=82, method=2)  # more than twice as fast, for 5 % more bytes
     return stream.getvalue()
 
 

@@ -36,11 +36,11 @@ class State:
         return await self.service.store.get(job.id)
 
 
-def _state(request: Request) -> State:
+async def _state(request: Request) -> State:  # what is not async would go to a thread
     return cast(State, request.app.state.limner)
 
 
-def _owner() -> str:
+async def _owner() -> str:
     # There are no accounts yet: everything belongs to whoever sits at this machine.
     return LOCAL_OWNER
 

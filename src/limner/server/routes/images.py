@@ -71,7 +71,7 @@ class Counted(View):
     count: int = Field(description="those that the filters let through")
 
 
-def wanted_images(
+async def wanted_images(
     owner: Owner,
     search: Annotated[str, Query(max_length=500, description="words of the prompt")] = "",
     model: Annotated[str, Query(max_length=500, description="the checkpoint")] = "",
