@@ -87,7 +87,11 @@ async def test_an_attempt_that_lost_its_job_writes_nothing(store: JobStore) -> N
     ):
         with pytest.raises(LeaseLost):
             await write()
-    await store.show([(late, LiveState(job.id, 0, 0, {"step": 1}))])
+    written = await store.show(
+        [(late, LiveState(job.id, 0, 0, {"step": 1}))], [(late, [("info", {"message": "late"})])]
+    )
+    assert written == set()
+    assert not any(event.data.get("message") == "late" for event in await store.events(job.id))
     assert await store.shown() == []
     await store.release(late)
     await store.add_image(claim, new_image(claim))

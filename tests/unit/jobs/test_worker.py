@@ -11,7 +11,8 @@ import pytest
 from limner.backends.fake import FakeBackend
 from limner.domain import Job, JobStatus
 from limner.errors import DatabaseError
-from limner.events import Event, ImageGenerated
+from limner.events import Event, ImageGenerated, Info
+from limner.jobs import worker as module
 from limner.jobs.database import Database
 from limner.jobs.queue import TableQueue
 from limner.jobs.store import Claim, JobStore, NewImage
@@ -282,3 +283,106 @@ async def test_progress_and_previews_are_shown_while_a_job_runs(store: JobStore)
         await store.cancel(job_id)
         await delivery
     assert await store.shown(job_id=job_id) == []
+
+
+class Noting(Painter):
+    """Tells things that change nothing, waits, and then paints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def paint(self, job: Job, missing: tuple[int, ...]) -> AsyncGenerator[Event, None]:
+        for number in range(3):
+            yield Info(message=str(number), code="")
+        await self.go_on.wait()
+        yield Info(message="3", code="")
+        async for event in super().paint(job, missing):
+            yield event
+
+
+async def log_of(store: JobStore, job_id: str) -> list[str]:
+    """Every event of a job: what it says, or its type."""
+    return [str(event.data.get("message") or event.type) for event in await store.events(job_id)]
+
+
+async def test_what_changes_nothing_is_told_soon_once_and_in_its_order(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show, refusals = store.show, 2
+
+    async def refusing(*args: Any) -> Any:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise DatabaseError
+        return await show(*args)
+
+    monkeypatch.setattr(store, "show", refusing)
+    painter = Noting()
+    job_id = await created(store)
+    async with Stage(store, painter) as stage:
+        delivery = stage.deliver(job_id)
+
+        async def told() -> bool:
+            return "2" in await log_of(store, job_id)
+
+        await until(told)
+        assert (await log_of(store, job_id))[-3:] == ["0", "1", "2"]
+        painter.go_on.set()
+        await delivery
+    log = await log_of(store, job_id)
+    assert [said for said in log if said.isdigit()] == ["0", "1", "2", "3"]
+    assert log.index("3") < log.index("image_generated") < log.index("done")
+    assert [event.number for event in await store.events(job_id)] == list(range(1, len(log) + 1))
+
+
+async def test_what_was_told_before_a_cancellation_is_not_lost(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHOW_EVERY_S", 60)
+    painter = Noting()
+    job_id = await created(store)
+    async with Stage(store, painter) as stage:
+        delivery = stage.deliver(job_id)
+
+        async def told() -> bool:
+            return any(attempt.told for attempt in stage.worker._attempts.values())  # pyright: ignore[reportPrivateUsage]
+
+        await until(told)
+        await store.cancel(job_id)
+        await delivery
+    assert (await log_of(store, job_id))[-4:] == ["0", "1", "2", "done"]
+
+
+async def test_events_are_not_shown_while_their_job_is_written_about(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture's events, which are on their way already, go first: shown beside them, some would come twice."""
+    monkeypatch.setattr(module, "SHOW_EVERY_S", 0.01)
+    add_image, shown = store.add_image, 0
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        nonlocal shown
+        before = shown
+        await asyncio.sleep(0.2)
+        assert shown == before
+        return await add_image(*args, **options)
+
+    show = store.show
+
+    async def counted(*args: Any) -> Any:
+        nonlocal shown
+        shown += 1
+        return await show(*args)
+
+    monkeypatch.setattr(store, "add_image", slow)
+    monkeypatch.setattr(store, "show", counted)
+    painter = Noting()
+    painter.go_on.set()
+    job_id = await created(store)
+    async with Stage(store, painter) as stage:
+        await stage.deliver(job_id)
+    log = await log_of(store, job_id)
+    assert [said for said in log if said.isdigit()] == ["0", "1", "2", "3"]
+    assert log[-2:] == ["image_generated", "done"]
