@@ -28,7 +28,8 @@ from limner.events import Event
 from limner.jobs.database import Database
 from limner.jobs.gallery import Gallery
 from limner.jobs.queue import TableQueue
-from limner.jobs.store import JobStore, NewJob
+from limner.jobs.records import NewJob
+from limner.jobs.store import JobStore
 from limner.jobs.wishes import Fulfilment, WishRows
 from limner.jobs.worker import Worker
 from limner.jobs.workers import WorkerRows

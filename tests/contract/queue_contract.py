@@ -27,7 +27,8 @@ from limner.domain import Job, JobStatus
 from limner.errors import EngineFault
 from limner.events import Event
 from limner.jobs.database import Database
-from limner.jobs.store import JobStore, new_id
+from limner.jobs.records import new_id
+from limner.jobs.store import JobStore
 from limner.jobs.tables import jobs
 from limner.jobs.worker import Worker
 from limner.jobs.workers import WorkerRows

@@ -16,7 +16,7 @@ import pytest
 
 from limner.config import load_settings
 from limner.jobs.gallery import ImageFilter
-from limner.jobs.store import JobFilter, StoredEvent
+from limner.jobs.records import JobFilter, StoredEvent
 from limner.service import Service
 from tests.support.databases import postgres_database
 from tests.support.processes import Server, environment, eventually, kill, serving, workers_of

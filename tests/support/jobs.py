@@ -12,7 +12,8 @@ from limner.backends.fake import FakeBackend
 from limner.domain import AdapterStatus, GenerationRequest, ImageRecord, Job, Recipe
 from limner.events import Event, ImageGenerated
 from limner.jobs.gallery import Gallery
-from limner.jobs.store import Claim, JobStore, NewImage, NewJob, new_id
+from limner.jobs.records import Claim, NewImage, NewJob, new_id
+from limner.jobs.store import JobStore
 from limner.ports import Order
 from limner.workflows.plans import make_plans
 from limner.workflows.presets import Presets

@@ -94,7 +94,7 @@ class LocalDesk:
         if self._service is None:
             return {"jobs": [], "next_cursor": None}
         from limner.domain import JobStatus
-        from limner.jobs.store import JobFilter
+        from limner.jobs.records import JobFilter
 
         wanted = JobFilter(statuses=tuple(JobStatus(status) for status in statuses), text=search)
         page = await self._service.store.list(wanted, limit, cursor)

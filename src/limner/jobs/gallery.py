@@ -27,7 +27,7 @@ from limner.domain import GenerationRequest, ImageRecord, Plan, Recipe, Referenc
 from limner.errors import Conflict, InvalidRequest, NotFound, StorageError, TooLarge
 from limner.events import ImageGenerated
 from limner.jobs.database import Database
-from limner.jobs.store import Claim, NewImage, Page, known, new_id, serial
+from limner.jobs.records import Claim, NewImage, Page, known, new_id, serial
 from limner.jobs.tables import NAME_CHARACTERS, NOW, image_adapters, images, jobs, templates, uploads
 from limner.media.metadata import encoded
 from limner.media.pictures import MAX_REFERENCE_BYTES, open_mask, open_reference, open_whole

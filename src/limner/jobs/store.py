@@ -4,154 +4,50 @@ A job is begun by raising its attempt number and taking a lease. Whatever that a
 fence `(id, attempt)`: an attempt that has lost its job writes nothing and gets `LeaseLost`. A job's row and its events
 are written in one transaction. Invariants: a final job has an event `done` as its last; a picture is stored at most
 once per job and number; events of a job are numbered from 1 without gaps.
-
-A database may hold what another release of limner wrote and this one cannot read: such a job is shown with its prompt,
-and fails, with that as its reason, when a worker of this release begins it.
 """
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import Select, and_, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from limner.domain import (
-    AdapterOutcome,
-    AdapterStatus,
-    Fault,
-    GenerationRequest,
-    Job,
-    JobStatus,
-    PictureState,
-    Plan,
-    Recipe,
-    Record,
-)
-from limner.errors import AttemptsExhausted, BackendError, Conflict, InvalidRequest, LeaseLost, NotFound, QueueFull
+from limner.domain import AdapterStatus, Fault, Job, JobStatus, PictureState
+from limner.errors import AttemptsExhausted, Conflict, LeaseLost, NotFound, QueueFull
 from limner.jobs import statements
 from limner.jobs.database import Database
+from limner.jobs.records import (
+    RELEASE,
+    Claim,
+    JobFilter,
+    LiveState,
+    NewImage,
+    NewJob,
+    Page,
+    StoredEvent,
+    Told,
+    end_of,
+    job_of,
+    known,
+    new_id,
+    serial,
+    told_of_image,
+    unreadable,
+)
 from limner.jobs.tables import NAME_CHARACTERS, NOW, deliveries, events, image_adapters, images, jobs, live, pictures
 from limner.jobs.turns import place_of
 from limner.ports import Connection, Queue
-from limner.validation import problems
 
 PENDING, PROCESSING = JobStatus.PENDING, JobStatus.PROCESSING
-RELEASE = version("limner")
 RETRY_ATTEMPTS = 3
 """Attempts that a retried job has at least, whatever it has used up before."""
 
-Told = Sequence[tuple[str, dict[str, Any]]]
-"""Events to be written: their types, and what they tell."""
-
-RecordT = TypeVar("RecordT", bound=Record)
 _EVENT_LOCK = 7_203_501_643
 """Advisory lock under which events get their ids, so that on PostgreSQL a smaller id is never seen later."""
-
-
-def new_id(kind: str) -> str:
-    """A fresh id such as `job_019ab3…`: ids of one kind sort by time, roughly."""
-    stamp = int(time.time() * 1000)
-    return f"{kind}_{stamp:012x}{uuid.uuid4().hex[:16]}"
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """What a job is made of when it is submitted."""
-
-    owner: str
-    request: GenerationRequest
-    plans: tuple[Plan, ...]
-    lane: str
-    fingerprint: str
-    recipe_keys: tuple[str | None, ...] = ()
-    model: str = ""
-    priority: int = 0
-    max_attempts: int = 3
-    idempotency_key: str | None = None
-    webhook: str | None = None
-    reuse: bool = True
-    waiting_limit: int | None = None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """An attempt's right to write about a job."""
-
-    job_id: str
-    attempt: int
-    owner: str
-    worker: str
-
-
-@dataclass(frozen=True)
-class StoredEvent:
-    """An event of the durable log; `id` orders all events, `number` those of one job."""
-
-    id: int
-    job_id: str
-    number: int
-    owner: str
-    type: str
-    data: dict[str, Any]
-    created_at: float
-
-    def body(self) -> dict[str, Any]:
-        """The event as it goes to subscribers."""
-        return {"type": self.type, "job_id": self.job_id, "number": self.number, "at": self.created_at, **self.data}
-
-
-@dataclass(frozen=True)
-class JobFilter:
-    """Which jobs are listed; absent fields do not restrict."""
-
-    owner: str | None = None
-    statuses: tuple[JobStatus, ...] = ()
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Page:
-    """Some records, and where the next ones begin."""
-
-    items: list[Any]
-    next_cursor: str | None = None
-
-
-@dataclass(frozen=True)
-class LiveState:
-    """The newest progress and preview of one picture under way; `version` rises with every change."""
-
-    job_id: str
-    picture: int
-    version: int
-    progress: dict[str, Any] | None = None
-    preview: bytes | None = None
-    preview_at: dict[str, Any] | None = None
-    owner: str = ""
-
-
-@dataclass
-class NewImage:
-    """A picture that is in the storage already."""
-
-    id: str
-    number: int
-    width: int
-    height: int
-    format: str
-    size_bytes: int
-    sha256: str
-    key: str
-    thumbnail_key: str
-    recipe: Recipe
 
 
 class JobStore:
@@ -241,7 +137,7 @@ class JobStore:
         if self.queue is not None:
             await self.queue.put(connection, job_id)
         states = tuple(PictureState(index=number, seed=plan.seed) for number, plan in enumerate(new.plans))
-        return _job(written.one(), states)
+        return job_of(written.one(), states)
 
     async def _answer_from_cache(self, connection: Connection, new: NewJob, job_id: str) -> bool:
         found: list[Any] = []
@@ -274,7 +170,7 @@ class JobStore:
             del values["seq"], values["created_at"]
             await _insert_image(connection, values)
             await _change_picture(connection, job_id, number, image_id=image_id)
-            told.append(("image_generated", _told_of_image(values) | {"cached": True}))
+            told.append(("image_generated", told_of_image(values) | {"cached": True}))
         await _change(connection, job_id, cached=True, adapters=outcomes, warnings=warnings)
         told += [("warning", {"code": "cached", "message": warning}) for warning in warnings]
         await self._append(connection, job_id, new.owner, told)
@@ -304,7 +200,7 @@ class JobStore:
         if row is None or (owner is not None and row.owner != owner):
             raise NotFound(f"There is no job `{job_id}`. Check the id; old jobs are removed after a while.")
         states = await self._pictures(connection, [job_id])
-        return _job(row, states.get(job_id, ()), strictly)
+        return job_of(row, states.get(job_id, ()), strictly)
 
     async def _held(self, connection: Connection, job_id: str, owner: str | None = None) -> Job:
         """As `_get`; nobody else changes the job before the end of the transaction."""
@@ -325,16 +221,21 @@ class JobStore:
         query = select(jobs).order_by(jobs.c.seq.desc()).limit(limit + 1)
         if wanted.owner is not None:
             query = query.where(jobs.c.owner == wanted.owner)
-        if wanted.statuses:
-            query = query.where(jobs.c.status.in_(wanted.statuses))
         if wanted.text:
             query = query.where(jobs.c.prompt.icontains(wanted.text, autoescape=True))
         if cursor is not None:
             query = query.where(jobs.c.seq < serial(cursor))
-        async with self.database.read() if wanted.text else self.database.glance() as connection:
-            rows = (await connection.execute(query)).all()
+        queries = [query]
+        if by_index := wanted.owner is not None and not wanted.text:
+            # Several statuses in one query would have SQLite look at every job of the owner.
+            queries = [query.where(jobs.c.status == status) for status in set(wanted.statuses)] or queries
+        elif wanted.statuses:
+            queries = [query.where(jobs.c.status.in_(wanted.statuses))]
+        async with self.database.glance() if by_index else self.database.read() as connection:
+            rows = [row for query in queries for row in await connection.execute(query)]
+            rows = sorted(rows, key=lambda row: -row.seq)[: limit + 1]
             states = await self._pictures(connection, [row.id for row in rows[:limit]])
-        items = [_job(row, states.get(row.id, ())) for row in rows[:limit]]
+        items = [job_of(row, states.get(row.id, ())) for row in rows[:limit]]
         return Page(items, str(items[-1].seq) if len(rows) > limit else None)
 
     async def counts(self) -> dict[tuple[str, str], int]:
@@ -441,9 +342,9 @@ class JobStore:
                 return None
             try:
                 states = await self._pictures(connection, [job_id])
-                job = _job(row, states.get(job_id, ()), strictly=True)
+                job = job_of(row, states.get(job_id, ()), strictly=True)
             except ValidationError as error:
-                await self._close(connection, job_id, JobStatus.FAILED, _unreadable(row.release, error))
+                await self._close(connection, job_id, JobStatus.FAILED, unreadable(row.release, error))
                 return None
             told = {"status": "processing", "scope": "job", "attempt": row.attempt, "worker": worker}
             await self._append(connection, job_id, row.owner, [("stage_update", told)])
@@ -530,7 +431,7 @@ class JobStore:
             }
             await _insert_image(connection, values)
             await _change_picture(connection, claim.job_id, image.number, image_id=image.id, error=None)
-            told = _told_of_image(values)
+            told = told_of_image(values)
             await _change(connection, claim.job_id, adapters=told["adapters"])
             await self._append(connection, claim.job_id, claim.owner, [*before, ("image_generated", told)])
             await connection.execute(statements.forget_picture(), {"its_id": claim.job_id, "its_number": image.number})
@@ -590,7 +491,7 @@ class JobStore:
                 job = job.model_copy(update={"status": JobStatus.PARTIAL if painted else JobStatus.FAILED})
                 await _change(connection, job.id, status=job.status, error=fault.model_dump())
             if job.status.final:
-                await self._append(connection, job.id, job.owner, [_end(job)])
+                await self._append(connection, job.id, job.owner, [end_of(job)])
             return True
 
     async def tell_end(self, job_id: str) -> bool:
@@ -600,7 +501,7 @@ class JobStore:
             last = select(events.c.type).where(events.c.job_id == job_id).order_by(events.c.number.desc()).limit(1)
             if not job.status.final or await connection.scalar(last) == "done":
                 return False
-            await self._append(connection, job.id, job.owner, [_end(job)])
+            await self._append(connection, job.id, job.owner, [end_of(job)])
             return True
 
     async def release(self, claim: Claim) -> None:
@@ -695,7 +596,7 @@ class JobStore:
         told = list(before)
         if fault is not None and not any(picture.error == fault for picture in job.pictures):
             told.append(("error", fault.model_dump()))
-        await self._append(connection, job_id, job.owner, [*told, _end(job)])
+        await self._append(connection, job_id, job.owner, [*told, end_of(job)])
         if job.webhook:
             await connection.execute(
                 insert(deliveries).values(
@@ -809,13 +710,6 @@ class JobStore:
             ]
 
 
-def serial(cursor: str) -> int:
-    """The place that a page's cursor stands for. Raises `InvalidRequest`."""
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
-        raise InvalidRequest(f"The cursor {cursor[:40]!r} is not one of ours. Leave it out to begin at the newest.")
-    return int(cursor)
-
-
 async def _insert_image(connection: Connection, values: dict[str, Any]) -> None:
     seq = await connection.scalar(statements.new_image(), values)
     names = {
@@ -833,67 +727,3 @@ async def _change(connection: Connection, job_id: str, **values: Any) -> None:
 
 async def _change_picture(connection: Connection, job_id: str, number: int, **values: Any) -> None:
     await connection.execute(statements.change_picture(), {"its_id": job_id, "its_number": number} | values)
-
-
-def _told_of_image(values: dict[str, Any]) -> dict[str, Any]:
-    told = {"index": values["number"], "image_id": values["id"]}
-    told |= {name: values[name] for name in ("width", "height", "seed")}
-    return told | {"adapters": values["recipe"].get("adapters", [])}
-
-
-def _end(job: Job) -> tuple[str, dict[str, Any]]:
-    painted = sum(picture.image_id is not None for picture in job.pictures)
-    failed = sum(picture.error is not None for picture in job.pictures)
-    return "done", {"status": job.status, "images": painted, "failed": failed}
-
-
-def known(kind: type[RecordT], values: dict[str, Any]) -> RecordT:
-    """A record of something that has happened, without what only another release knows."""
-    return kind.model_validate({name: value for name, value in values.items() if name in kind.model_fields})
-
-
-def _job(row: Any, states: tuple[PictureState, ...], strictly: bool = False) -> Job:
-    try:
-        request = GenerationRequest.model_validate(row.request)
-        plans = tuple(Plan.model_validate(plan) for plan in row.plans)
-    except ValidationError:
-        if strictly:
-            raise
-        request, plans = GenerationRequest.model_construct(prompt=row.prompt), ()
-    return Job(
-        id=row.id,
-        seq=row.seq,
-        lane=row.lane,
-        owner=row.owner,
-        status=JobStatus(row.status),
-        request=request,
-        plans=plans,
-        pictures=states,
-        priority=row.priority,
-        attempt=row.attempt,
-        max_attempts=row.max_attempts,
-        cancel_requested=row.cancel_requested,
-        adapters=tuple(known(AdapterOutcome, outcome) for outcome in row.adapters),
-        warnings=tuple(row.warnings),
-        error=known(Fault, row.error) if row.error else None,
-        cached=row.cached,
-        worker=row.worker,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        webhook=row.webhook,
-    )
-
-
-def _unreadable(release: str, error: ValidationError) -> Fault:
-    parts = ", ".join(f"`{'.'.join(problem.path)}`" for problem in problems(error)[:3] if problem.path)
-    reason = f"does not understand {parts or 'its request'}"
-    if release == RELEASE:
-        message = f"The row of this job is damaged: limner {reason}. Send the request again."
-    else:
-        writer = f"limner {release}" if release else "another release of limner"
-        message = (
-            f"This job was written by {writer}, and this worker, limner {RELEASE}, {reason}. "
-            f"Run workers of {writer}, and retry the job."
-        )
-    return Fault(code=BackendError.code, message=message)

@@ -23,7 +23,8 @@ from limner.domain import Fault, Job
 from limner.errors import DatabaseError, LeaseLost, LimnerError, StorageError
 from limner.events import Done, Event, Failed, ImageGenerated, Info, Preview, Progress, StageUpdate, Warned
 from limner.jobs.database import whole
-from limner.jobs.store import Claim, JobStore, LiveState, NewImage
+from limner.jobs.records import Claim, LiveState, NewImage
+from limner.jobs.store import JobStore
 from limner.jobs.workers import WorkerRows
 from limner.ports import Queue
 

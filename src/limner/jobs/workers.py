@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 
 from limner.domain import WorkerRecord
 from limner.jobs.database import Database
-from limner.jobs.store import known
+from limner.jobs.records import known
 from limner.jobs.tables import NOW, workers
 
 

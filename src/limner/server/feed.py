@@ -22,7 +22,8 @@ from functools import cached_property
 from typing import Any
 
 from limner.errors import DatabaseError
-from limner.jobs.store import JobStore, LiveState, StoredEvent
+from limner.jobs.records import LiveState, StoredEvent
+from limner.jobs.store import JobStore
 
 LOOK_EVERY_S = 0.1
 """Between two looks; longer where nobody would be told of what is found."""

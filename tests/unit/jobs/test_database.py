@@ -16,7 +16,8 @@ from limner.errors import ConfigError, DatabaseError
 from limner.jobs import database as database_module
 from limner.jobs.database import Database
 from limner.jobs.gallery import Gallery, ImageFilter
-from limner.jobs.store import JobFilter, JobStore
+from limner.jobs.records import JobFilter
+from limner.jobs.store import JobStore
 from limner.jobs.tables import image_adapters, jobs, metadata
 from tests.support.jobs import new_job, stored_picture
 

@@ -15,7 +15,8 @@ from limner.errors import Conflict, DatabaseError, LeaseLost
 from limner.jobs.database import Database
 from limner.jobs.gallery import Gallery
 from limner.jobs.queue import TableQueue
-from limner.jobs.store import JobStore, LiveState
+from limner.jobs.records import LiveState
+from limner.jobs.store import JobStore
 from limner.jobs.tables import images, jobs
 from limner.ports import Connection
 from tests.support.databases import postgres_database

@@ -11,7 +11,8 @@ from limner.domain import JobStatus
 from limner.errors import ConfigError
 from limner.jobs.database import Database
 from limner.jobs.gallery import Gallery, ImageFilter
-from limner.jobs.store import RELEASE, JobFilter, JobStore
+from limner.jobs.records import RELEASE, JobFilter
+from limner.jobs.store import JobStore
 from limner.jobs.tables import images, jobs, templates
 from limner.jobs.turns import next_ids
 from tests.support.jobs import new_job, stored_picture

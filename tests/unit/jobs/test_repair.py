@@ -13,8 +13,9 @@ from limner.domain import GenerationRequest, JobStatus, Reference
 from limner.errors import NotFound, StorageError
 from limner.jobs.database import Database
 from limner.jobs.gallery import Gallery, ImageFilter
+from limner.jobs.records import new_id
 from limner.jobs.repair import Findings, Repair
-from limner.jobs.store import JobStore, new_id
+from limner.jobs.store import JobStore
 from limner.jobs.tables import NOW, events, images, jobs
 from limner.storage.local import LocalStorage
 from tests.contract.storage_contract import keys

@@ -9,7 +9,8 @@ import pytest
 from limner.domain import Fault, JobStatus
 from limner.errors import Conflict, InvalidRequest, LeaseLost, NotFound, QueueFull
 from limner.jobs.database import Database
-from limner.jobs.store import Claim, JobFilter, JobStore, LiveState
+from limner.jobs.records import Claim, JobFilter, LiveState
+from limner.jobs.store import JobStore
 from tests.support.jobs import begun, new_image, new_job
 
 BROKEN = Fault(code="backend", message="It broke.", retryable=True)
@@ -247,6 +248,22 @@ async def test_lists_are_filtered(store: JobStore) -> None:
     assert await found(owner="local", text="_new_") == [boat.id]
     assert len(await found(owner="somebody")) == 1
     assert len(await found()) == 3
+
+
+async def test_lists_of_several_statuses_are_in_one_order(store: JobStore) -> None:
+    made = [(await store.create(new_job()))[0].id for _ in range(8)]
+    for job_id in made[::3]:
+        await store.cancel(job_id)
+    both = (JobStatus.PENDING, JobStatus.CANCELLED, JobStatus.PENDING)
+    for owner in ("local", None):
+        found: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = await store.list(JobFilter(owner, both), limit=3, cursor=cursor)
+            found += [job.id for job in page.items]
+            if (cursor := page.next_cursor) is None:
+                break
+        assert found == made[::-1]
 
 
 @pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "", "9" * 30, "١"])

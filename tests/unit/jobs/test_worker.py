@@ -15,7 +15,8 @@ from limner.events import Event, ImageGenerated, Info
 from limner.jobs import worker as module
 from limner.jobs.database import Database
 from limner.jobs.queue import TableQueue
-from limner.jobs.store import Claim, JobStore, NewImage
+from limner.jobs.records import Claim, NewImage
+from limner.jobs.store import JobStore
 from limner.jobs.worker import Worker
 from limner.jobs.workers import WorkerRows
 from limner.ports import Run

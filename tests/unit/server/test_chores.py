@@ -18,8 +18,8 @@ from sqlalchemy import update
 from limner.domain import ImageRecord
 from limner.errors import NotFound, StorageError
 from limner.jobs.gallery import ImageFilter
+from limner.jobs.records import JobFilter
 from limner.jobs.repair import Repair
-from limner.jobs.store import JobFilter
 from limner.jobs.tables import NOW, images, jobs, uploads
 from limner.server.chores import DAY_S, clean, keep_house
 from limner.service import Service

@@ -11,7 +11,8 @@ import pytest
 
 from limner.jobs.database import Database
 from limner.jobs.queue import TableQueue
-from limner.jobs.store import Claim, JobStore, LiveState, StoredEvent
+from limner.jobs.records import Claim, LiveState, StoredEvent
+from limner.jobs.store import JobStore
 from limner.server import feed as module
 from limner.server.feed import Feed, Message
 from tests.support.jobs import begun, new_image, new_job

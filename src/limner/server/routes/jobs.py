@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketState
 
 from limner.domain import LOCAL_OWNER, GenerationRequest, JobStatus
 from limner.errors import Conflict
-from limner.jobs.store import JobFilter
+from limner.jobs.records import JobFilter
 from limner.server.feed import Message
 from limner.server.sse import last_event_id, stream
 from limner.server.state import Owner, Parts, State
