@@ -68,8 +68,10 @@ async def together(errands: Sequence[Errand], at_a_time: int) -> AsyncGenerator[
         try:
             await asyncio.gather(*tasks)
         finally:
+            # Those that are being cancelled clean up, at RunPod for one: a second time would end that as well.
             for task in tasks:
-                task.cancel()
+                if not task.cancelling():
+                    task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             told.put_nowait(None)
 

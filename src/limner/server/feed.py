@@ -273,16 +273,17 @@ class Feed:
 
     def _wake(self) -> None:
         """Wake those whose turn it is."""
-        now = time.monotonic() + LOOK_EVERY_S / 2  # the next look may come a little late
+        now = time.monotonic()
+        soon = now + LOOK_EVERY_S / 2  # a look that comes a moment too early counts, as the next one is far
         for scope in list(self._waiting):
             audience = self._audiences.get(scope, _Audience())
-            turns = audience.has_live_news and now >= audience.live_due
+            turns = audience.has_live_news and soon >= audience.live_due
             if turns:
                 audience.has_live_news = False
                 audience.live_turn += 1
                 messages = len(audience.wakers) * sum(1 for _ in self._states(scope))
                 audience.live_due = now + max(LIVE_EVERY_S, messages / LIVE_PER_S)
-            if turns or (audience.has_news and now >= audience.due):
+            if turns or (audience.has_news and soon >= audience.due):
                 audience.has_news = False
                 audience.due = now + audience.wait_s
                 for waker in audience.wakers:

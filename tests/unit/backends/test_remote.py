@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from email.utils import formatdate
 
@@ -245,19 +246,25 @@ async def test_what_would_meet_all_pictures_is_raised_and_ends_the_others() -> N
 
 
 async def test_closing_waits_until_errands_have_cleaned_up() -> None:
-    cleaned: list[bool] = []
+    """Whoever is done first must not cut short what the others do."""
+    cleaned: list[float] = []
 
-    async def slow(tell: Tell) -> None:
-        tell(Info(message="begun"))
-        try:
-            await asyncio.sleep(60)
-        finally:
-            await asyncio.sleep(0.01)
-            cleaned.append(True)
+    def slow(needed_s: float) -> Callable[[Tell], Awaitable[None]]:
+        async def paint(tell: Tell) -> None:
+            tell(Info(message="begun"))
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(needed_s)
+                cleaned.append(needed_s)
+
+        return paint
 
     told: list[Event] = []
-    async with aclosing(together([Errand((0,), slow)], 1)) as events:
+    errands = [Errand((number,), slow(needed_s)) for number, needed_s in enumerate((0.01, 0.1, 0.05))]
+    async with aclosing(together(errands, 3)) as events:
         async for event in events:
             told.append(event)
-            break
-    assert (len(told), cleaned) == (1, [True])
+            if len(told) == 3:
+                break
+    assert cleaned == [0.01, 0.05, 0.1]
