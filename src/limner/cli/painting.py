@@ -39,8 +39,10 @@ class Painting(Run):
         async with self._application.studio(self._settings) as studio:
             try:
                 with Display(self._application) as display:
-                    await asyncio.gather(*(self._paint(studio, display, gate, request) for request in requests))
-            except asyncio.CancelledError:
+                    async with asyncio.TaskGroup() as group:  # when it is cancelled it waits for all
+                        for request in requests:
+                            group.create_task(self._paint(studio, display, gate, request))
+            except (asyncio.CancelledError, KeyboardInterrupt):
                 # Leaving the studio waits for the step, or the loading, that the engine is in.
                 self._application.say("Stopping after this step.")
                 raise

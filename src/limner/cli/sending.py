@@ -54,8 +54,10 @@ class Sending(Run):
         async with Remote(self._url, self._application.say) as server:
             try:
                 with Display(self._application) as display:
-                    await asyncio.gather(*(self._paint(server, display, gate, request) for request in requests))
-            except asyncio.CancelledError:
+                    async with asyncio.TaskGroup() as group:  # when it is cancelled it waits for all
+                        for request in requests:
+                            group.create_task(self._paint(server, display, gate, request))
+            except (asyncio.CancelledError, KeyboardInterrupt):
                 await self._cancel(server)
                 raise
 
