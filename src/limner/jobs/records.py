@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,8 +22,17 @@ from limner.validation import problems
 RELEASE = version("limner")
 RecordT = TypeVar("RecordT", bound=Record)
 
-Told = Sequence[tuple[str, dict[str, Any]]]
-"""Events to be written: their types, and what they tell."""
+
+class Fact(NamedTuple):
+    """An event that is not written yet; `since` is when it came about by `time.monotonic`, now where it is absent."""
+
+    type: str
+    data: dict[str, Any]
+    since: float | None = None
+
+
+Told = Sequence[Fact]
+"""Events to be written, in their order."""
 
 
 def new_id(kind: str) -> str:
@@ -138,11 +147,11 @@ def told_of_image(values: dict[str, Any]) -> dict[str, Any]:
     return told | {"adapters": values["recipe"].get("adapters", [])}
 
 
-def end_of(job: Job) -> tuple[str, dict[str, Any]]:
+def end_of(job: Job) -> Fact:
     """The event with which a job's log ends."""
     painted = sum(picture.image_id is not None for picture in job.pictures)
     failed = sum(picture.error is not None for picture in job.pictures)
-    return "done", {"status": job.status, "images": painted, "failed": failed}
+    return Fact("done", {"status": job.status, "images": painted, "failed": failed})
 
 
 def known(kind: type[RecordT], values: dict[str, Any]) -> RecordT:

@@ -9,7 +9,21 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Delete, Executable, Insert, Select, Update, and_, bindparam, case, delete, func, insert, select
+from sqlalchemy import (
+    Delete,
+    Executable,
+    Float,
+    Insert,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy import update as changed
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -146,8 +160,8 @@ def new_image() -> Insert:
 
 @cache
 def numbered_event() -> Insert:
-    """Writes an event whose number is known."""
-    return insert(events).values(created_at=NOW)
+    """Writes an event whose number is known, and which came about `its_age` seconds ago."""
+    return insert(events).values(created_at=NOW - bindparam("its_age", type_=Float))
 
 
 @cache

@@ -8,6 +8,7 @@ once per job and number; events of a job are numbered from 1 without gaps.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -23,6 +24,7 @@ from limner.jobs.database import Database
 from limner.jobs.records import (
     RELEASE,
     Claim,
+    Fact,
     JobFilter,
     LiveState,
     NewImage,
@@ -130,7 +132,7 @@ class JobStore:
                 for number, (plan, key) in enumerate(zip(new.plans, keys, strict=True))
             ],
         )
-        told = [("stage_update", {"status": "pending", "scope": "job"})]
+        told = [Fact("stage_update", {"status": "pending", "scope": "job"})]
         await self._append(connection, job_id, new.owner, told, last=0)
         if new.reuse and all(keys) and await self._answer_from_cache(connection, new, job_id):
             return await self._get(connection, job_id)
@@ -161,8 +163,8 @@ class JobStore:
         if new.request.on_adapter_mismatch == "fail" and any(o["status"] != AdapterStatus.APPLIED for o in outcomes):
             return False
         warnings = list(dict.fromkeys(warning for row in found for warning in row.recipe.get("warnings", [])))
-        told: list[tuple[str, dict[str, Any]]] = [
-            ("info", {"code": "cached", "message": "These pictures were painted before and are not painted again."})
+        told = [
+            Fact("info", {"code": "cached", "message": "These pictures were painted before and are not painted again."})
         ]
         for number, row in enumerate(found):
             image_id = new_id("img")
@@ -170,9 +172,9 @@ class JobStore:
             del values["seq"], values["created_at"]
             await _insert_image(connection, values)
             await _change_picture(connection, job_id, number, image_id=image_id)
-            told.append(("image_generated", told_of_image(values) | {"cached": True}))
+            told.append(Fact("image_generated", told_of_image(values) | {"cached": True}))
         await _change(connection, job_id, cached=True, adapters=outcomes, warnings=warnings)
-        told += [("warning", {"code": "cached", "message": warning}) for warning in warnings]
+        told += [Fact("warning", {"code": "cached", "message": warning}) for warning in warnings]
         await self._append(connection, job_id, new.owner, told)
         await self._close(connection, job_id, JobStatus.COMPLETED)
         return True
@@ -312,7 +314,10 @@ class JobStore:
                 )
             )  # fmt: skip
             await self._append(
-                connection, job_id, job.owner, [("stage_update", {"status": "pending", "scope": "job", "retry": True})]
+                connection,
+                job_id,
+                job.owner,
+                [Fact("stage_update", {"status": "pending", "scope": "job", "retry": True})],
             )
             if self.queue is not None:
                 await self.queue.put(connection, job_id)
@@ -347,7 +352,7 @@ class JobStore:
                 await self._close(connection, job_id, JobStatus.FAILED, unreadable(row.release, error))
                 return None
             told = {"status": "processing", "scope": "job", "attempt": row.attempt, "worker": worker}
-            await self._append(connection, job_id, row.owner, [("stage_update", told)])
+            await self._append(connection, job_id, row.owner, [Fact("stage_update", told)])
             return Claim(job_id, row.attempt, row.owner, worker), job
 
     async def is_last_attempt(self, job_id: str) -> bool:
@@ -399,7 +404,7 @@ class JobStore:
             warnings: list[str] = await connection.scalar(select(jobs.c.warnings).where(jobs.c.id == claim.job_id))
             if message not in warnings:
                 await _change(connection, claim.job_id, warnings=[*warnings, message])
-                told.append(("warning", {"message": message, "code": code}))
+                told.append(Fact("warning", {"message": message, "code": code}))
             await self._append(connection, claim.job_id, claim.owner, told)
 
     async def add_image(self, claim: Claim, image: NewImage, before: Told = ()) -> None:
@@ -433,7 +438,7 @@ class JobStore:
             await _change_picture(connection, claim.job_id, image.number, image_id=image.id, error=None)
             told = told_of_image(values)
             await _change(connection, claim.job_id, adapters=told["adapters"])
-            await self._append(connection, claim.job_id, claim.owner, [*before, ("image_generated", told)])
+            await self._append(connection, claim.job_id, claim.owner, [*before, Fact("image_generated", told)])
             await connection.execute(statements.forget_picture(), {"its_id": claim.job_id, "its_number": image.number})
 
     async def fail_picture(self, claim: Claim, number: int, fault: Fault, before: Told = ()) -> None:
@@ -442,7 +447,7 @@ class JobStore:
             await self._fence(connection, claim)
             await _change_picture(connection, claim.job_id, number, error=fault.model_dump())
             told = {"index": number, "message": fault.message, "code": fault.code, "retryable": fault.retryable}
-            await self._append(connection, claim.job_id, claim.owner, [*before, ("error", told)])
+            await self._append(connection, claim.job_id, claim.owner, [*before, Fact("error", told)])
 
     async def finish(self, claim: Claim, fault: Fault | None = None, cancelled: bool = False, before: Told = ()) -> Job:
         """End the job as its pictures say: completed, partial or failed; or cancelled. Raises `LeaseLost`."""
@@ -485,7 +490,7 @@ class JobStore:
             )
             job = await self._get(connection, row.job_id)
             told = {"index": row.number, "message": fault.message, "code": fault.code, "retryable": fault.retryable}
-            await self._append(connection, job.id, job.owner, [("error", told)])
+            await self._append(connection, job.id, job.owner, [Fact("error", told)])
             if job.status in (JobStatus.COMPLETED, JobStatus.PARTIAL):
                 painted = any(picture.image_id for picture in job.pictures)
                 job = job.model_copy(update={"status": JobStatus.PARTIAL if painted else JobStatus.FAILED})
@@ -559,8 +564,8 @@ class JobStore:
                     row.id,
                     row.owner,
                     [
-                        ("info", {"message": message, "code": "attempt_ended", "attempt": row.attempt}),
-                        ("stage_update", {"status": "pending", "scope": "job"}),
+                        Fact("info", {"message": message, "code": "attempt_ended", "attempt": row.attempt}),
+                        Fact("stage_update", {"status": "pending", "scope": "job"}),
                     ],
                 )
                 if self.queue is not None:
@@ -595,7 +600,7 @@ class JobStore:
         job = await self._get(connection, job_id)
         told = list(before)
         if fault is not None and not any(picture.error == fault for picture in job.pictures):
-            told.append(("error", fault.model_dump()))
+            told.append(Fact("error", fault.model_dump()))
         await self._append(connection, job_id, job.owner, [*told, end_of(job)])
         if job.webhook:
             await connection.execute(
@@ -623,8 +628,9 @@ class JobStore:
         """Write events behind those that there are; `last` is the newest one's number where that is known."""
         if told and not self.database.is_sqlite:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _EVENT_LOCK})
-        for place, (kind, data) in enumerate(told, 1):
-            values = {"job_id": job_id, "owner": owner, "type": kind, "data": data}
+        for place, fact in enumerate(told, 1):
+            age_s = time.monotonic() - fact.since if fact.since is not None else 0.0
+            values = {"job_id": job_id, "owner": owner, "type": fact.type, "data": fact.data, "its_age": age_s}
             if last is None:
                 await connection.execute(statements.next_event(), values | {"its_job": job_id})
             else:

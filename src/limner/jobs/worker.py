@@ -23,7 +23,7 @@ from limner.domain import Fault, Job
 from limner.errors import DatabaseError, LeaseLost, LimnerError, StorageError
 from limner.events import Done, Event, Failed, ImageGenerated, Info, Preview, Progress, StageUpdate, Warned
 from limner.jobs.database import whole
-from limner.jobs.records import Claim, LiveState, NewImage
+from limner.jobs.records import Claim, Fact, LiveState, NewImage
 from limner.jobs.store import JobStore
 from limner.jobs.workers import WorkerRows
 from limner.ports import Queue
@@ -62,7 +62,7 @@ class Attempt:
     task: asyncio.Task[None] = field(init=False)
     ended: str = ""
     shown: dict[int, LiveState] = field(default_factory=dict[int, LiveState])
-    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    told: list[Fact] = field(default_factory=list[Fact])
     """Events that are not written yet."""
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while something is written about it, so that its events stay in their order."""
@@ -234,9 +234,10 @@ class Worker:
                 await self._write(attempt, partial(self._store.warn, attempt.claim, event.message, event.code))
             case StageUpdate():
                 data = event.model_dump(mode="json", exclude={"type"}) | {"index": numbers[event.index]}
-                attempt.told.append(("stage_update", data))
+                attempt.told.append(Fact("stage_update", data, time.monotonic()))
             case Info() | Failed():
-                attempt.told.append((event.type, event.model_dump(mode="json", exclude={"type", "index"})))
+                data = event.model_dump(mode="json", exclude={"type", "index"})
+                attempt.told.append(Fact(event.type, data, time.monotonic()))
             case Done():
                 pass  # the store says it, from what is stored
 

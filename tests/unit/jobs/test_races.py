@@ -15,7 +15,7 @@ from limner.errors import Conflict, DatabaseError, LeaseLost
 from limner.jobs.database import Database
 from limner.jobs.gallery import Gallery
 from limner.jobs.queue import TableQueue
-from limner.jobs.records import LiveState
+from limner.jobs.records import Fact, LiveState
 from limner.jobs.store import JobStore
 from limner.jobs.tables import images, jobs
 from limner.ports import Connection
@@ -131,7 +131,7 @@ async def test_a_process_that_is_suspended_in_a_transaction_stops_the_others_for
     async def hold_and_wait() -> None:
         async with suspended.begin() as connection:
             await connection.execute(update(jobs).where(jobs.c.id == claim.job_id).values(priority=1))
-            await asyncio.wait_for(shared.append(claim, [("info", {"message": "on"})]), 10)
+            await asyncio.wait_for(shared.append(claim, [Fact("info", {"message": "on"})]), 10)
 
     with pytest.raises(DatabaseError):
         await hold_and_wait()

@@ -9,7 +9,7 @@ import pytest
 from limner.domain import Fault, JobStatus
 from limner.errors import Conflict, InvalidRequest, LeaseLost, NotFound, QueueFull
 from limner.jobs.database import Database
-from limner.jobs.records import Claim, JobFilter, LiveState
+from limner.jobs.records import Claim, Fact, JobFilter, LiveState
 from limner.jobs.store import JobStore
 from tests.support.jobs import begun, new_image, new_job
 
@@ -82,14 +82,14 @@ async def test_an_attempt_that_lost_its_job_writes_nothing(store: JobStore) -> N
     for write in (
         lambda: store.add_image(late, new_image(late)),
         lambda: store.fail_picture(late, 0, BROKEN),
-        lambda: store.append(late, [("info", {"message": "late"})]),
+        lambda: store.append(late, [Fact("info", {"message": "late"})]),
         lambda: store.warn(late, "late", "late"),
         lambda: store.finish(late),
     ):
         with pytest.raises(LeaseLost):
             await write()
     written = await store.show(
-        [(late, LiveState(job.id, 0, 0, {"step": 1}))], [(late, [("info", {"message": "late"})])]
+        [(late, LiveState(job.id, 0, 0, {"step": 1}))], [(late, [Fact("info", {"message": "late"})])]
     )
     assert written == set()
     assert not any(event.data.get("message") == "late" for event in await store.events(job.id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -387,3 +388,20 @@ async def test_events_are_not_shown_while_their_job_is_written_about(
     log = await log_of(store, job_id)
     assert [said for said in log if said.isdigit()] == ["0", "1", "2", "3"]
     assert log[-2:] == ["image_generated", "done"]
+
+
+async def test_events_carry_the_time_at_which_they_came_about(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHOW_EVERY_S", 60)
+    painter = Noting()
+    job_id = await created(store)
+    async with Stage(store, painter) as stage:
+        delivery = stage.deliver(job_id)
+        await asyncio.sleep(0.5)
+        painter.go_on.set()
+        await delivery
+    events = await store.events(job_id)
+    at = {event.data.get("message"): event.created_at for event in events}
+    assert at["3"] - at["2"] > 0.3
+    assert at["2"] - at["0"] < 0.2
+    for former, event in pairwise(events):
+        assert event.created_at > former.created_at - 0.002, "SQLite's clock has milliseconds"

@@ -11,7 +11,7 @@ import pytest
 
 from limner.jobs.database import Database
 from limner.jobs.queue import TableQueue
-from limner.jobs.records import Claim, LiveState, StoredEvent
+from limner.jobs.records import Claim, Fact, LiveState, StoredEvent
 from limner.jobs.store import JobStore
 from limner.server import feed as module
 from limner.server.feed import Feed, Message
@@ -41,7 +41,7 @@ async def told(messages: AsyncGenerator[Sequence[Message]], until: str = "done",
 
 async def work(store: JobStore, claim: Claim, infos: int) -> None:
     for number in range(infos):
-        await store.append(claim, [("info", {"message": str(number), "code": ""})])
+        await store.append(claim, [Fact("info", {"message": str(number), "code": ""})])
     await store.add_image(claim, new_image(claim))
     await store.finish(claim)
 
@@ -158,7 +158,7 @@ async def test_where_many_follow_the_same_only_they_are_told_less_often(
     single = asyncio.create_task(pieces(feed.of_job(job.id, 0)))
     for number in range(15):
         await asyncio.sleep(0.15)
-        await store.append(claim, [("info", {"message": str(number), "code": ""})])
+        await store.append(claim, [Fact("info", {"message": str(number), "code": ""})])
     await store.finish(claim)
     log = [event.id for event in await store.feed("mine", start)]
     for found in await asyncio.gather(*crowd):
