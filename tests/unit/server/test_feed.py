@@ -160,13 +160,12 @@ async def test_where_many_follow_the_same_only_they_are_told_less_often(
         await asyncio.sleep(0.15)
         await store.append(claim, [Fact("info", {"message": str(number), "code": ""})])
     await store.finish(claim)
+    alone = await single
+    assert list(chain.from_iterable(alone)) == [event.number for event in await store.events(job.id)]
     log = [event.id for event in await store.feed("mine", start)]
     for found in await asyncio.gather(*crowd):
         assert list(chain.from_iterable(found)) == log
-        assert len(found) < 6
-    found = await single
-    assert list(chain.from_iterable(found)) == [event.number for event in await store.events(job.id)]
-    assert len(found) > 8
+        assert len(found) < 0.7 * len(alone)
 
 
 async def test_who_falls_behind_reads_the_log_instead(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
