@@ -23,8 +23,8 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    update,
 )
-from sqlalchemy import update as changed
 from sqlalchemy.dialects import postgresql, sqlite
 
 from limner.domain import JobStatus
@@ -71,7 +71,7 @@ def attempts() -> Rows:
 def begin() -> Update:
     """Begins an attempt at `its_id` for `worker` and `its_lease` seconds, where one may begin; answers with the row."""
     return (
-        changed(jobs)
+        update(jobs)
         .where(
             jobs.c.id == bindparam("its_id"),
             jobs.c.status == JobStatus.PENDING,
@@ -92,7 +92,7 @@ def begin() -> Update:
 def fence() -> Update:
     """Locks the row of a job, if it belongs to the attempt `its_attempt`."""
     return (
-        changed(jobs)
+        update(jobs)
         .where(jobs.c.id == bindparam("its_id"), jobs.c.attempt == bindparam("its_attempt"))
         .where(jobs.c.status == JobStatus.PROCESSING)
         .values(worker=jobs.c.worker)
@@ -108,8 +108,7 @@ def held() -> Rows:
 
 @cache
 def under_way() -> Rows:
-    """Attempts of those of the jobs `ids` that run; their rows stay until the end, those that somebody changes are
-    left out."""
+    """Attempts of those of the jobs `ids` that run. Their rows stay so; those that others change are missing."""
     running = and_(jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.status == JobStatus.PROCESSING)
     return select(jobs.c.id, jobs.c.attempt).where(running).with_for_update(read=True, skip_locked=True)
 
@@ -117,7 +116,7 @@ def under_way() -> Rows:
 @cache
 def change() -> Update:
     """Writes columns of the job `its_id`."""
-    return changed(jobs).where(jobs.c.id == bindparam("its_id"))
+    return update(jobs).where(jobs.c.id == bindparam("its_id"))
 
 
 @cache
@@ -140,7 +139,7 @@ def pictures_of() -> Rows:
 def change_picture() -> Update:
     """Writes columns of picture `its_number` of the job `its_id`."""
     mine = and_(pictures.c.job_id == bindparam("its_id"), pictures.c.number == bindparam("its_number"))
-    return changed(pictures).where(mine)
+    return update(pictures).where(mine)
 
 
 @cache
