@@ -42,7 +42,7 @@ class Painting(Run):
                     async with asyncio.TaskGroup() as group:  # when it is cancelled it waits for all
                         for request in requests:
                             group.create_task(self._paint(studio, display, gate, request))
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, KeyboardInterrupt):
                 # Leaving the studio waits for the step, or the loading, that the engine is in.
                 self._application.say("Stopping after this step.")
                 raise

@@ -57,7 +57,7 @@ class Sending(Run):
                     async with asyncio.TaskGroup() as group:  # when it is cancelled it waits for all
                         for request in requests:
                             group.create_task(self._paint(server, display, gate, request))
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, KeyboardInterrupt):
                 await self._cancel(server)
                 raise
 
